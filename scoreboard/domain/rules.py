@@ -1,0 +1,151 @@
+"""Anti-cheat rules: pure functions over one completed action and its player's recent history.
+
+A rule returns its evidence when it is triggered, None otherwise. ``judge`` runs
+all rules that are not off and turns what they found into one verdict. Rules in
+shadow are recorded as signals and change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+# What a client's clock and the way of a request may add to an honest claim.
+CLOCK_TOLERANCE_MS = 2_000
+BURST_WINDOW = timedelta(seconds=10)
+BURST_MAXIMUM = 8
+
+
+class Severity(StrEnum):
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class Mode(StrEnum):
+    OFF = "off"
+    SHADOW = "shadow"
+    ENFORCE = "enforce"
+
+
+class Consequence(StrEnum):
+    """From mild to hard; the hardest of all triggered rules decides."""
+
+    LOG = "log"
+    FLAG = "flag"
+    HOLD = "hold"
+    REJECT = "reject"
+
+
+_HARDNESS = {consequence: place for place, consequence in enumerate(Consequence)}
+# What one finding of a severity adds to the risk; combined as independent chances.
+_RISK = {Severity.LOW: 0.1, Severity.MEDIUM: 0.3, Severity.HIGH: 0.6, Severity.CRITICAL: 0.9}
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a rule may look at: the action as accepted. Times are the database's clock."""
+
+    issued_at: datetime
+    accepted_at: datetime
+    claimed_ms: int
+    min_time_ms: int
+    max_time_ms: int
+
+    @property
+    def elapsed_ms(self) -> int:
+        return int((self.accepted_at - self.issued_at) / timedelta(milliseconds=1))
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """When the player's completions were accepted, this one among them, reaching back at least BURST_WINDOW."""
+
+    accepted_at: Sequence[datetime] = ()
+
+
+Evidence = Mapping[str, int | float | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    name: str
+    version: int
+    reason: str
+    severity: Severity
+    mode: Mode
+    consequence: Consequence
+    check: Callable[[Completion, History], Evidence | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A triggered rule with the evidence it saw."""
+
+    rule: Rule
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    consequence: Consequence | None
+    reason: str | None
+    risk: float
+    signals: tuple[Signal, ...]
+
+
+def check_clock_mismatch(completion: Completion, _history: History) -> Evidence | None:
+    """The client claims more time than has passed on the server."""
+    excess = completion.claimed_ms - completion.elapsed_ms
+    if excess <= CLOCK_TOLERANCE_MS:
+        return None
+    return {"claimedMs": completion.claimed_ms, "elapsedMs": completion.elapsed_ms, "toleranceMs": CLOCK_TOLERANCE_MS}
+
+
+def check_completion_time(completion: Completion, _history: History) -> Evidence | None:
+    """The time between issue and acceptance, or the claim, is outside the action type's bounds."""
+    low, high = completion.min_time_ms, completion.max_time_ms
+    if low <= completion.elapsed_ms <= high and low <= completion.claimed_ms <= high:
+        return None
+    return {"claimedMs": completion.claimed_ms, "elapsedMs": completion.elapsed_ms, "minMs": low, "maxMs": high}
+
+
+def check_burst(completion: Completion, history: History) -> Evidence | None:
+    """More than eight completions within ten seconds, this one included."""
+    since = completion.accepted_at - BURST_WINDOW
+    count = sum(since < moment <= completion.accepted_at for moment in history.accepted_at)
+    if count <= BURST_MAXIMUM:
+        return None
+    return {"count": count, "windowS": BURST_WINDOW.total_seconds(), "maximum": BURST_MAXIMUM}
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("clock_mismatch", 1, "CLOCK_MISMATCH", Severity.HIGH, Mode.ENFORCE, Consequence.REJECT, check_clock_mismatch),
+    Rule(
+        "completion_time", 1, "COMPLETION_TIME", Severity.HIGH, Mode.ENFORCE, Consequence.REJECT, check_completion_time
+    ),
+    Rule("burst", 1, "BURST", Severity.HIGH, Mode.ENFORCE, Consequence.HOLD, check_burst),
+)
+
+
+def judge(completion: Completion, history: History, rules: Sequence[Rule] = RULES) -> Verdict:
+    """Run the rules; the hardest consequence among enforced ones decides, the first listed among equals."""
+    signals = []
+    decisive: Rule | None = None
+    safe = 1.0
+    for rule in rules:
+        if rule.mode is Mode.OFF or (evidence := rule.check(completion, history)) is None:
+            continue
+        signals.append(Signal(rule, evidence))
+        if rule.mode is not Mode.ENFORCE:
+            continue
+        safe *= 1 - _RISK[rule.severity]
+        if decisive is None or _HARDNESS[rule.consequence] > _HARDNESS[decisive.consequence]:
+            decisive = rule
+    risk = round(1 - safe, 4)
+    if decisive is None:
+        return Verdict(None, None, risk, tuple(signals))
+    return Verdict(decisive.consequence, decisive.reason, risk, tuple(signals))
