@@ -1,0 +1,105 @@
+"""Connections to Postgres: one bounded pool to the primary, one to a replica if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import orjson
+import sqlalchemy as sa
+from psycopg2.extras import register_uuid
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+# UUID objects go in and come out of every statement, arrays included.
+register_uuid()
+
+# A statement that takes longer is broken: every query of the service is an index
+# lookup or a bounded batch. Locks are held for milliseconds; five seconds means a
+# frozen peer, and the caller gets a 503 to retry.
+_SERVER_OPTIONS = (
+    "-c statement_timeout=15000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
+)
+_CONNECT_TIMEOUT_S = 3
+# Waiting longer for a free connection than a client waits for us helps nobody.
+_POOL_TIMEOUT_S = 5
+# TCP gives up on a silent server after idle + interval × count = 25 s instead of two hours.
+_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+
+#: What SQLAlchemy raises when Postgres is down, restarting or has no connection left.
+UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
+
+
+def _dumps(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def make_engine(url: str, pool_size: int, *, name: str) -> sa.Engine:
+    """A lazily connecting engine; call it after fork. ``name`` shows in pg_stat_activity."""
+    return sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=_POOL_TIMEOUT_S,
+        # Proxies in front of managed servers drop idle connections after some minutes.
+        pool_recycle=300,
+        json_serializer=_dumps,
+        json_deserializer=orjson.loads,
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "options": _SERVER_OPTIONS,
+            "application_name": f"scoreboard-{name}",
+            **_KEEPALIVES,
+        },
+    )
+
+
+class Database:
+    """Where a use case gets its connections: ``write()`` on the primary, ``read()`` where it is cheapest."""
+
+    def __init__(self, primary: sa.Engine, replica: sa.Engine | None = None) -> None:
+        self.primary = primary
+        self.replica = replica
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction on the primary, committed at the end, rolled back on an exception."""
+        with self.primary.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection for reads that need the newest state."""
+        with self.primary.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def read_stale(self) -> Iterator[sa.Connection]:
+        """A connection for reads that may lag: the replica if there is one, the primary when it fails."""
+        if self.replica is None:
+            with self.read() as connection:
+                yield connection
+            return
+        try:
+            connection = self.replica.connect()
+        except UNAVAILABLE:
+            with self.read() as fallback:
+                yield fallback
+            return
+        with connection:
+            yield connection
+
+    def checked_out(self) -> int:
+        """Connections in use right now; streams must not add to it."""
+        pool = self.primary.pool
+        return pool.checkedout() if isinstance(pool, sa.QueuePool) else 0
+
+    def dispose(self) -> None:
+        for engine in (self.primary, self.replica):
+            if engine is not None:
+                engine.dispose()
+
+
+def violated_constraint(error: DBAPIError) -> str | None:
+    """Name of the constraint that an IntegrityError is about."""
+    return getattr(getattr(error.orig, "diag", None), "constraint_name", None)

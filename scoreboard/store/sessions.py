@@ -1,0 +1,124 @@
+"""Sign-ins: each is a family of refresh tokens of which only the newest is alive."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from scoreboard.domain.accounts import Role, Status
+from scoreboard.store.tables import sessions, users
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a valid, living session belongs to, as the database knows it now."""
+
+    user_id: UUID
+    session_id: UUID
+    username: str
+    role: Role
+    status: Status
+
+
+def insert_session(
+    connection: sa.Connection,
+    *,
+    session_id: UUID,
+    user_id: UUID,
+    refresh_id: UUID,
+    ttl_s: int,
+    ip: str | None,
+    user_agent: str | None,
+) -> None:
+    connection.execute(
+        sa.insert(sessions).values(
+            id=session_id,
+            user_id=user_id,
+            refresh_id=refresh_id,
+            expires_at=sa.func.now() + timedelta(seconds=ttl_s),
+            ip=ip,
+            user_agent=user_agent,
+        )
+    )
+
+
+def get_caller(connection: sa.Connection, session_id: UUID) -> tuple[Caller, bool] | None:
+    """The session's account and whether the session is still alive."""
+    row = connection.execute(
+        sa.select(
+            users.c.id,
+            users.c.username,
+            users.c.role,
+            users.c.status,
+            sa.and_(sessions.c.revoked_at.is_(None), sessions.c.expires_at > sa.func.now()).label("is_alive"),
+        )
+        .join(users, users.c.id == sessions.c.user_id)
+        .where(sessions.c.id == session_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    return Caller(row.id, session_id, row.username, Role(row.role), Status(row.status)), row.is_alive
+
+
+def rotate(connection: sa.Connection, session_id: UUID, old_refresh_id: UUID, new_refresh_id: UUID, ttl_s: int) -> bool:
+    """Replace the family's living refresh token; false when the old one is not that one or the family is dead."""
+    result = connection.execute(
+        sa.update(sessions)
+        .where(
+            sessions.c.id == session_id,
+            sessions.c.refresh_id == old_refresh_id,
+            sessions.c.revoked_at.is_(None),
+            sessions.c.expires_at > sa.func.now(),
+        )
+        .values(refresh_id=new_refresh_id, expires_at=sa.func.now() + timedelta(seconds=ttl_s))
+    )
+    return result.rowcount == 1
+
+
+def revoke(connection: sa.Connection, session_id: UUID, reason: str) -> UUID | None:
+    """End a session; returns its user, or None when it had ended before."""
+    return connection.execute(
+        sa.update(sessions)
+        .where(sessions.c.id == session_id, sessions.c.revoked_at.is_(None))
+        .values(revoked_at=sa.func.now(), revoke_reason=reason)
+        .returning(sessions.c.user_id)
+    ).scalar_one_or_none()
+
+
+def revoke_all(connection: sa.Connection, user_id: UUID, reason: str) -> int:
+    """End every session of a user; returns how many were alive."""
+    return connection.execute(
+        sa.update(sessions)
+        .where(sessions.c.user_id == user_id, sessions.c.revoked_at.is_(None))
+        .values(revoked_at=sa.func.now(), revoke_reason=reason)
+    ).rowcount
+
+
+def find_alive(connection: sa.Connection, session_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the sessions that live and whose user isn't banned."""
+    return set(
+        connection.execute(
+            sa.select(sessions.c.id)
+            .join(users, users.c.id == sessions.c.user_id)
+            .where(
+                sessions.c.id.in_(session_ids),
+                sessions.c.revoked_at.is_(None),
+                sessions.c.expires_at > sa.func.now(),
+                users.c.status != Status.BANNED.value,
+            )
+        ).scalars()
+    )
+
+
+def delete_old(connection: sa.Connection, *, older_than_days: int, limit: int) -> int:
+    """Drop sessions that ended long ago; bounded so that one call stays short."""
+    old = (
+        sa.select(sessions.c.id)
+        .where(sessions.c.expires_at < sa.func.now() - timedelta(days=older_than_days))
+        .limit(limit)
+    )
+    return connection.execute(sa.delete(sessions).where(sessions.c.id.in_(old))).rowcount

@@ -1,0 +1,222 @@
+"""Players and accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from scoreboard.domain.accounts import Role, Status
+from scoreboard.domain.ledger import GENESIS
+from scoreboard.domain.standings import Standing
+from scoreboard.store.tables import standing_outbox, users
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: UUID
+    username: str
+    email: str
+    role: Role
+    status: Status
+    is_hidden: bool
+    score: int
+    score_reached_at: datetime
+    standing_version: int
+    total_actions: int
+    last_action_at: datetime | None
+    ledger_seq: int
+    ledger_hash: bytes
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def is_banned(self) -> bool:
+        return self.status is Status.BANNED
+
+    @property
+    def is_on_board(self) -> bool:
+        return not (self.is_banned or self.is_hidden)
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(
+            self.id, self.username, self.score, self.score_reached_at, self.standing_version, self.is_on_board
+        )
+
+
+_COLUMNS = [users.c[name] for name in User.__dataclass_fields__]
+
+
+def _user(row: sa.Row[Any]) -> User:
+    values = {name: row._mapping[name] for name in User.__dataclass_fields__}
+    values["role"] = Role(values["role"])
+    values["status"] = Status(values["status"])
+    values["ledger_hash"] = bytes(values["ledger_hash"])
+    return User(**values)
+
+
+def insert_user(
+    connection: sa.Connection,
+    *,
+    user_id: UUID,
+    username: str,
+    username_key: str,
+    email: str,
+    email_key: str,
+    password_hash: str,
+    role: Role = Role.USER,
+    is_hidden: bool = False,
+) -> User:
+    """Raises IntegrityError naming uq_users_username_key or uq_users_email_key."""
+    row = connection.execute(
+        sa.insert(users)
+        .values(
+            id=user_id,
+            username=username,
+            username_key=username_key,
+            email=email,
+            email_key=email_key,
+            password_hash=password_hash,
+            role=role.value,
+            is_hidden=is_hidden,
+            score_reached_at=sa.func.now(),
+            ledger_hash=GENESIS,
+        )
+        .returning(*_COLUMNS)
+    ).one()
+    return _user(row)
+
+
+def get_user(connection: sa.Connection, user_id: UUID) -> User | None:
+    row = connection.execute(sa.select(*_COLUMNS).where(users.c.id == user_id)).one_or_none()
+    return _user(row) if row else None
+
+
+def get_credentials(connection: sa.Connection, username_key: str) -> tuple[User, str] | None:
+    """The account of this name and its password hash."""
+    row = connection.execute(
+        sa.select(*_COLUMNS, users.c.password_hash).where(users.c.username_key == username_key)
+    ).one_or_none()
+    return (_user(row), row.password_hash) if row else None
+
+
+def lock_users(connection: sa.Connection, user_ids: Sequence[UUID]) -> dict[UUID, User]:
+    """Lock these rows until the transaction ends, always in id order so that two lockers never wait in a ring.
+
+    The lock lets foreign keys point here meanwhile: issuing an action does not wait for a settlement.
+    """
+    rows = connection.execute(
+        sa.select(*_COLUMNS).where(users.c.id.in_(user_ids)).order_by(users.c.id).with_for_update(key_share=True)
+    )
+    return {row.id: _user(row) for row in rows}
+
+
+def lock_user(connection: sa.Connection, user_id: UUID) -> User | None:
+    return lock_users(connection, [user_id]).get(user_id)
+
+
+def change_user(connection: sa.Connection, user_id: UUID, **values: object) -> User:
+    """Set columns of a locked user, raise the standing version and note the standing for Redis."""
+    row = connection.execute(
+        sa.update(users)
+        .where(users.c.id == user_id)
+        .values(standing_version=users.c.standing_version + 1, updated_at=sa.func.clock_timestamp(), **values)
+        .returning(*_COLUMNS)
+    ).one()
+    note_standing(connection, user_id)
+    return _user(row)
+
+
+def note_standing(connection: sa.Connection, user_id: UUID) -> None:
+    connection.execute(sa.insert(standing_outbox).values(user_id=user_id))
+
+
+def take_standings(connection: sa.Connection, user_ids: Sequence[UUID]) -> list[Standing]:
+    rows = connection.execute(sa.select(*_COLUMNS).where(users.c.id.in_(user_ids)))
+    return [_user(row).standing for row in rows]
+
+
+def pending_outbox(connection: sa.Connection, user_id: UUID | None, *, limit: int) -> list[tuple[int, UUID]]:
+    """Oldest notes of standings that may not have reached Redis, as (note id, user id)."""
+    query = sa.select(standing_outbox.c.id, standing_outbox.c.user_id).order_by(standing_outbox.c.id).limit(limit)
+    if user_id is not None:
+        query = query.where(standing_outbox.c.user_id == user_id)
+    return [(row.id, row.user_id) for row in connection.execute(query)]
+
+
+def clear_outbox(connection: sa.Connection, note_ids: Sequence[int]) -> None:
+    connection.execute(sa.delete(standing_outbox).where(standing_outbox.c.id.in_(note_ids)))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreChange:
+    """The new state of one player after a batch of ledger entries."""
+
+    user_id: UUID
+    score: int
+    reached_at: datetime
+    standing_version: int
+    ledger_seq: int
+    ledger_hash: bytes
+    total_actions: int
+    last_action_at: datetime | None
+    status: Status
+
+
+_UPDATE_SCORES = sa.text(
+    """
+    UPDATE users SET score = new.score, score_reached_at = new.reached_at, standing_version = new.version,
+           ledger_seq = new.seq, ledger_hash = new.hash, total_actions = new.actions,
+           last_action_at = new.last_action_at, status = new.status, updated_at = clock_timestamp()
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:scores AS bigint[]), CAST(:reached AS timestamptz[]),
+                CAST(:versions AS bigint[]), CAST(:seqs AS bigint[]), CAST(:hashes AS bytea[]),
+                CAST(:actions AS bigint[]), CAST(:last AS timestamptz[]), CAST(:statuses AS text[]))
+         AS new (id, score, reached_at, version, seq, hash, actions, last_action_at, status)
+    WHERE users.id = new.id
+    """
+)
+
+
+def update_scores(connection: sa.Connection, changes: Sequence[ScoreChange]) -> None:
+    """Write the new state of locked players in one statement."""
+    if not changes:
+        return
+    connection.execute(
+        _UPDATE_SCORES,
+        {
+            "ids": [change.user_id for change in changes],
+            "scores": [change.score for change in changes],
+            "reached": [change.reached_at for change in changes],
+            "versions": [change.standing_version for change in changes],
+            "seqs": [change.ledger_seq for change in changes],
+            "hashes": [change.ledger_hash for change in changes],
+            "actions": [change.total_actions for change in changes],
+            "last": [change.last_action_at for change in changes],
+            "statuses": [change.status.value for change in changes],
+        },
+    )
+
+
+def search_users(
+    connection: sa.Connection,
+    *,
+    text: str | None,
+    status: Status | None,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[User]:
+    """Newest first, at most ``limit``; ``text`` is part of a name or address, ``before`` where the last page ended."""
+    query = sa.select(*_COLUMNS).order_by(users.c.created_at.desc(), users.c.id.desc()).limit(limit)
+    if text:
+        pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        query = query.where(sa.or_(users.c.username_key.like(pattern), users.c.email_key.like(pattern)))
+    if status:
+        query = query.where(users.c.status == status.value)
+    if before:
+        query = query.where(sa.tuple_(users.c.created_at, users.c.id) < sa.tuple_(*before))
+    return [_user(row) for row in connection.execute(query)]
