@@ -1,0 +1,76 @@
+"""The Celery application as a transport: web sends by name, workers register the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from celery import Celery
+
+SETTLE = "scoreboard.settle"
+SWEEP = "scoreboard.sweep"
+ENSURE_BOARD = "scoreboard.ensure_board"
+COMPARE_BOARD = "scoreboard.compare_board"
+REBUILD = "scoreboard.rebuild"
+HOUSEKEEPING = "scoreboard.housekeeping"
+
+QUEUE = "scoreboard"
+# Messages that may wait for workers: minutes of full load. Past that a further doorbell says
+# nothing new, the sweep will find its rows; so an hour without workers fills no memory.
+QUEUE_MAX_MESSAGES = 5_000
+# A batch takes milliseconds; a minute means a hung connection, and the child is replaced.
+_SOFT_LIMIT_S, _HARD_LIMIT_S = 50, 60
+# Over twice the hard limit, so that a message is never handed out while it is being worked on.
+_VISIBILITY_S = 150
+# A web process gives up on a silent broker after a second; the sweep rings later. A worker
+# waits in BRPOP for a second at a time and needs more than that.
+PRODUCER_TIMEOUT_S, CONSUMER_TIMEOUT_S = 1.0, 5.0
+
+
+def make_celery(broker_url: str, *, timeout_s: float = PRODUCER_TIMEOUT_S) -> Celery:
+    """Late acknowledgement, no results, no prefetching, and no wait for the broker over ``timeout_s``."""
+    app = Celery("scoreboard", broker=broker_url)
+    sockets = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "socket_keepalive": True}
+    app.conf.update(
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_soft_time_limit=_SOFT_LIMIT_S,
+        task_time_limit=_HARD_LIMIT_S,
+        task_serializer="json",
+        accept_content=["json"],
+        task_default_queue=QUEUE,
+        task_create_missing_queues=True,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+        broker_transport_options={"visibility_timeout": _VISIBILITY_S, **sockets},
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=2,
+        # A broker that is away for an hour is still the one to wait for.
+        broker_connection_max_retries=None,
+        broker_pool_limit=4,
+        task_publish_retry=False,
+        enable_utc=True,
+        timezone="UTC",
+    )
+    return app
+
+
+def queue_length(celery: Celery) -> int:
+    """Messages waiting in the broker. Raises whatever the broker's client raises."""
+    with celery.connection_for_write() as connection:
+        return int(connection.default_channel.client.llen(QUEUE))
+
+
+class Ringer:
+    """Sends the doorbell's message for a batch of actions."""
+
+    def __init__(self, celery: Celery) -> None:
+        self._celery = celery
+
+    def __call__(self, action_ids: Sequence[UUID]) -> None:
+        with self._celery.producer_pool.acquire(block=True, timeout=1) as producer:
+            if producer.channel.client.llen(QUEUE) < QUEUE_MAX_MESSAGES:
+                self._celery.send_task(SETTLE, args=[[str(each) for each in action_ids]], producer=producer)

@@ -1,0 +1,172 @@
+"""The event stream: one bounded Redis stream from which every web process feeds its browsers.
+
+Entries are addressed to one player, to everyone who watches a board, or to the
+hubs themselves. An event's place is ``epoch:offset``; offsets grow by one with
+each event, epochs when Redis has been emptied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+import redis
+
+from scoreboard.domain.events import Event
+from scoreboard.domain.standings import DEFAULT_BOARD
+from scoreboard.live.connection import load_script, text
+
+STREAM = "sb:events"
+POSITION = "sb:events:position"
+BOARD_TARGET = f"board:{DEFAULT_BOARD}"
+CONTROL_TARGET = "control"
+# About 50,000 entries of some 400 bytes are 20 MB in Redis and in each web process:
+# the last minutes of a busy service, hours of a quiet one.
+STREAM_MAX_ENTRIES = 50_000
+# Entries sent in one script call, so that Redis is never busy for long.
+_PUBLISH_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the stream; grows from event to event."""
+
+    epoch: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.offset}"
+
+    @property
+    def stream_id(self) -> str:
+        return f"{self.epoch}-{self.offset}"
+
+    @classmethod
+    def parse(cls, raw: str) -> Position | None:
+        """A position as browsers send it back; None when it isn't one."""
+        epoch, separator, offset = raw.partition(":")
+        # 16 digits hold every position there will be; longer ones are noise, not numbers to parse.
+        if not separator or not (epoch.isascii() and epoch.isdigit() and offset.isascii() and offset.isdigit()):
+            return None
+        return cls(int(epoch), int(offset)) if len(epoch) <= 16 and len(offset) <= 16 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is appended in one piece: all events of one change for one target."""
+
+    target: str
+    payload: bytes
+    count: int = 1
+    action_id: UUID | None = None
+    outcome: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An entry as read back; ``position`` is that of its last event."""
+
+    position: Position
+    target: str
+    count: int
+    action_id: UUID | None
+    payload: bytes
+    outcome: bytes
+
+    def events(self) -> list[tuple[Position, str, bytes]]:
+        """Each event's position, type and JSON data."""
+        events = orjson.loads(self.payload)
+        first = self.position.offset - len(events) + 1
+        return [
+            (Position(self.position.epoch, first + i), kind, orjson.dumps(data))
+            for i, (kind, data) in enumerate(events)
+        ]
+
+
+def for_user(
+    user_id: UUID,
+    events: Sequence[Event],
+    *,
+    action_id: UUID | None = None,
+    outcome: Mapping[str, object] | None = None,
+) -> Entry:
+    """Private events of one player; ``outcome`` wakes whoever waits for the action."""
+    payload = orjson.dumps([(event.type, event.data) for event in events])
+    return Entry(f"user:{user_id}", payload, len(events), action_id, orjson.dumps(outcome) if outcome else b"")
+
+
+def board_changed(updated_user: Mapping[str, object] | None) -> Entry:
+    """Tells the hubs that the visible top may have changed."""
+    return Entry(BOARD_TARGET, orjson.dumps(updated_user))
+
+
+def session_ended(session_id: UUID) -> Entry:
+    """Tells the hubs to end the streams of a session."""
+    return Entry(CONTROL_TARGET, orjson.dumps({"endSession": str(session_id)}))
+
+
+def user_ended(user_id: UUID) -> Entry:
+    """Tells the hubs to end all streams of a user."""
+    return Entry(CONTROL_TARGET, orjson.dumps({"endUser": str(user_id)}))
+
+
+class EventLog:
+    """The stream in Redis. Every method raises redis errors when Redis is down."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._publish = load_script(client, "publish")
+
+    def publish(self, entries: Sequence[Entry]) -> None:
+        """Append entries in order. May append twice when Redis answers too late; readers tell by version."""
+        for start in range(0, len(entries), _PUBLISH_BATCH):
+            arguments: list[Any] = [STREAM_MAX_ENTRIES, "0"]
+            for entry in entries[start : start + _PUBLISH_BATCH]:
+                action = entry.action_id.bytes if entry.action_id else b""
+                arguments += [entry.target, entry.count, action, entry.payload, entry.outcome]
+            self._publish(keys=[STREAM, POSITION], args=arguments)
+
+    def begin_epoch(self) -> Position:
+        """Start a new epoch, after the stream has jumped back in time."""
+        epoch, offset = self._publish(keys=[STREAM, POSITION], args=[STREAM_MAX_ENTRIES, "1"])
+        return Position(int(text(epoch)), int(text(offset)))
+
+    def position(self) -> Position:
+        """Where the stream stands; begins it when there is none."""
+        values: Any = self._client.hmget(POSITION, "epoch", "offset")
+        if values[0] is None:
+            return self.begin_epoch()
+        return Position(int(text(values[0])), int(text(values[1])))
+
+    def latest(self, count: int) -> list[Received]:
+        """The newest entries, oldest first."""
+        rows: Any = self._client.xrevrange(STREAM, count=count)
+        return [_received(row) for row in reversed(rows)]
+
+    def read(self, after: Position, *, block_ms: int, count: int) -> list[Received]:
+        """Entries after a position; waits up to ``block_ms`` (at least 1) for the first."""
+        reply: Any = self._client.xread({STREAM: after.stream_id}, count=count, block=max(1, block_ms))
+        if not reply:
+            return []
+        # RESP3 answers with a mapping, RESP2 with a list of pairs.
+        rows = next(iter(reply.values())) if isinstance(reply, dict) else reply[0][1]
+        if rows and isinstance(rows[0], list) and isinstance(rows[0][0], (list, tuple)):
+            rows = rows[0]
+        return [_received(row) for row in rows]
+
+
+def _received(row: Any) -> Received:
+    stream_id, fields = row
+    epoch, _, offset = text(stream_id).partition("-")
+    action = fields[b"a"]
+    return Received(
+        Position(int(epoch), int(offset)),
+        text(fields[b"t"]),
+        int(fields[b"n"]),
+        UUID(bytes=action) if action else None,
+        fields[b"d"],
+        fields[b"o"],
+    )

@@ -1,0 +1,368 @@
+"""The hub: one reader per web process that feeds all of its streams.
+
+It follows the event stream, keeps the newest board as ready-made bytes and puts
+them into the mailbox of every subscription. Boards are coalesced: the first change
+goes out at once, further ones at most once per interval, the last one always.
+While Redis is down the board is polled from Postgres and streams stay open.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import orjson
+import structlog
+
+from scoreboard.domain.events import INITIAL, RESET, UPDATE, board_event
+from scoreboard.domain.standings import Board
+from scoreboard.live.connection import UNAVAILABLE
+from scoreboard.live.events import (
+    BOARD_TARGET,
+    CONTROL_TARGET,
+    STREAM_MAX_ENTRIES,
+    EventLog,
+    Position,
+    Received,
+)
+from scoreboard.live.frames import frame, json_frame
+from scoreboard.live.history import History
+from scoreboard.live.mailbox import Mailbox
+
+log = structlog.get_logger(__name__)
+
+# A blocking read ends by itself well before the client's socket time-out.
+_BLOCK_MS = 2_000
+_READ_COUNT = 1_000
+# Waits between attempts to reach Redis, in seconds: soon at first, then gently.
+_BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+# Bound on waiting for this process to catch up with the place another one served.
+_CATCH_UP_S = 1.0
+# Sessions are looked up this often, so that streams end within 5 s even when Redis loses the message.
+_SESSION_CHECK_S = 3.0
+# A board that could not be read is tried again after this.
+_BOARD_RETRY_S = 1.0
+
+
+@dataclass(eq=False)
+class Subscription:
+    """One open stream, fed by the hub."""
+
+    user_id: UUID | None
+    session_id: UUID | None
+    mailbox: Mailbox = field(default_factory=Mailbox)
+    # Private events up to here have been delivered.
+    after: Position | None = None
+
+    def close(self) -> None:
+        self.mailbox.close()
+
+
+@dataclass(eq=False)
+class Expectation:
+    """Somebody waits for the outcome of an action."""
+
+    _arrived: threading.Event = field(default_factory=threading.Event)
+    outcome: dict[str, object] | None = None
+
+    def fulfil(self, outcome: dict[str, object]) -> None:
+        self.outcome = outcome
+        self._arrived.set()
+
+    def wait(self, timeout_s: float) -> dict[str, object] | None:
+        self._arrived.wait(timeout_s)
+        return self.outcome
+
+
+class Hub:
+    """See the module. ``start`` is called by the first subscriber, after fork."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        *,
+        read_top: Callable[[], Board],
+        find_alive: Callable[[Collection[UUID]], set[UUID]],
+        interval_s: float,
+        unavailable: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """``unavailable``: what ``read_top`` and ``find_alive`` raise when nothing can answer them."""
+        self._log = event_log
+        self._read_top = read_top
+        self._find_alive = find_alive
+        self._interval_s = interval_s
+        self._unavailable = (*UNAVAILABLE, *unavailable)
+        self._lock = threading.RLock()
+        self._progress = threading.Condition(self._lock)
+        self._subscriptions: set[Subscription] = set()
+        self._by_target: dict[str, set[Subscription]] = {}
+        self._expectations: dict[UUID, set[Expectation]] = {}
+        self._history = History(Position(0, 0))
+        self._board: Board | None = None
+        self._updated_user: dict[str, object] | None = None
+        self._is_dirty = False
+        self._due_at = 0.0
+        self._is_stopping = False
+        self._is_ready = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.is_connected = False
+
+    # -- life ------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to follow the stream; does nothing when it runs already."""
+        with self._lock:
+            if self._threads:
+                return
+            self._threads = [
+                threading.Thread(target=self._follow, name="hub-reader", daemon=True),
+                threading.Thread(target=self._watch_sessions, name="hub-sessions", daemon=True),
+            ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End all streams and the reader; bounded by one blocking read."""
+        self._is_stopping = True
+        with self._lock:
+            subscriptions = list(self._subscriptions)
+        for subscription in subscriptions:
+            subscription.close()
+
+    @property
+    def streams(self) -> int:
+        return len(self._subscriptions)
+
+    # -- subscribers -------------------------------------------------------------
+
+    @contextmanager
+    def expect(self, action_id: UUID) -> Iterator[Expectation]:
+        """Be told of an action's outcome; open it before the action is accepted."""
+        self.start()
+        expectation = Expectation()
+        with self._lock:
+            self._expectations.setdefault(action_id, set()).add(expectation)
+        try:
+            yield expectation
+        finally:
+            with self._lock:
+                waiting = self._expectations[action_id]
+                waiting.discard(expectation)
+                if not waiting:
+                    del self._expectations[action_id]
+
+    def subscribe(self, user_id: UUID | None, session_id: UUID | None, last_event_id: str | None) -> Subscription:
+        """Register a stream; its mailbox holds what was missed and the current board.
+
+        Registering and taking the snapshot happen under one lock, so nothing is
+        lost between "what I sent at connect" and "what comes next".
+        Raises what ``read_top`` raises when no board can be had.
+        """
+        self.start()
+        self._is_ready.wait(_CATCH_UP_S)
+        if self._board is None:
+            self._refresh_board()
+        asked = Position.parse(last_event_id) if last_event_id else None
+        subscription = Subscription(user_id, session_id)
+        with self._lock:
+            if asked and asked.epoch == self._history.position.epoch:
+                self._progress.wait_for(lambda: asked <= self._history.position, _CATCH_UP_S)
+            mailbox = subscription.mailbox
+            if last_event_id and (asked is None or not self._history.holds(asked) or asked > self._history.position):
+                mailbox.put_private(self._reset_frame())
+            elif asked and user_id:
+                subscription.after = asked
+                for entry in self._history.missed(f"user:{user_id}", asked):
+                    _deliver(entry, subscription)
+            if mailbox.has_overflowed:
+                mailbox.replace_all(self._reset_frame())
+            mailbox.put_board(self._initial_frame())
+            subscription.after = self._history.position
+            self._subscriptions.add(subscription)
+            if user_id:
+                self._by_target.setdefault(f"user:{user_id}", set()).add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        subscription.close()
+        with self._lock:
+            self._subscriptions.discard(subscription)
+            target = f"user:{subscription.user_id}"
+            mine = self._by_target.get(target)
+            if mine is not None:
+                mine.discard(subscription)
+                if not mine:
+                    del self._by_target[target]
+
+    def start_over(self, subscription: Subscription) -> None:
+        """Give a reader that fell too far behind a reset and the newest board."""
+        with self._lock:
+            subscription.mailbox.replace_all(self._reset_frame() + self._initial_frame())
+            subscription.after = self._history.position
+
+    @property
+    def version(self) -> int:
+        return self._board.version if self._board else 0
+
+    def _initial_frame(self) -> bytes:
+        assert self._board is not None
+        event = board_event(self._board, is_initial=True)
+        return json_frame(INITIAL, event.data, self._history.position)
+
+    def _reset_frame(self) -> bytes:
+        return json_frame(RESET, {"reason": "events since your last one are gone"}, self._history.position)
+
+    # -- the reader ----------------------------------------------------------------
+
+    def _follow(self) -> None:
+        failures = 0
+        while not self._is_stopping:
+            try:
+                if not self.is_connected:
+                    self._connect()
+                    failures = 0
+                self._dispatch(self._log.read(self._history.position, block_ms=self._wait_ms(), count=_READ_COUNT))
+            except UNAVAILABLE as error:
+                if self.is_connected or failures == 0:
+                    log.warning("hub_lost_redis", error=str(error))
+                self.is_connected = False
+                # Nobody tells of changes now: look for them.
+                self._is_dirty = True
+                time.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                failures += 1
+            except Exception:
+                log.exception("hub_failed")
+                self.is_connected = False
+                time.sleep(_BACKOFF_S[-1])
+            self._broadcast_if_due()
+            self._is_ready.set()
+
+    def _connect(self) -> None:
+        """Find our place in the stream; what can't be bridged becomes a reset for every reader."""
+        position = self._log.position()
+        ours = self._history.position
+        if ours.epoch == position.epoch and position < ours:
+            # Redis came back with an older copy of itself: ids would be given out twice.
+            position = self._log.begin_epoch()
+        if ours.epoch != position.epoch:
+            self._start_history(position)
+        self.is_connected = True
+        self._is_dirty = True
+        log.info("hub_connected", position=str(self._history.position))
+
+    def _start_history(self, position: Position) -> None:
+        history = History.since(self._log.latest(STREAM_MAX_ENTRIES), position)
+        with self._lock:
+            is_first = self._history.position.epoch == 0
+            self._history = history
+            subscriptions = [] if is_first else list(self._subscriptions)
+        for subscription in subscriptions:
+            self.start_over(subscription)
+
+    def _wait_ms(self) -> int:
+        if not self._is_dirty:
+            return _BLOCK_MS
+        return min(_BLOCK_MS, max(1, int((self._due_at - time.monotonic()) * 1000)))
+
+    def _dispatch(self, entries: list[Received]) -> None:
+        for entry in entries:
+            if self._is_beyond_gap(entry):
+                self._start_history(entry.position)
+                self._is_dirty = True
+            with self._lock:
+                if entry.position > self._history.position:
+                    self._history.append(entry)
+                self._route(entry)
+                self._progress.notify_all()
+
+    def _is_beyond_gap(self, entry: Received) -> bool:
+        """Whether the stream was emptied or trimmed past us: a gap nobody can fill."""
+        ours = self._history.position
+        return entry.position.epoch != ours.epoch or entry.position.offset > ours.offset + entry.count
+
+    def _route(self, entry: Received) -> None:
+        if entry.target == BOARD_TARGET:
+            self._is_dirty = True
+            self._updated_user = orjson.loads(entry.payload) or self._updated_user
+        elif entry.target == CONTROL_TARGET:
+            self._end_streams(orjson.loads(entry.payload))
+        else:
+            for subscription in self._by_target.get(entry.target, ()):
+                _deliver(entry, subscription)
+        if entry.action_id in self._expectations and entry.outcome:
+            outcome = orjson.loads(entry.outcome)
+            for expectation in self._expectations[entry.action_id]:
+                expectation.fulfil(outcome)
+
+    def _end_streams(self, command: dict[str, str]) -> None:
+        for subscription in self._subscriptions:
+            if str(subscription.session_id) == command.get("endSession") or (
+                subscription.user_id and str(subscription.user_id) == command.get("endUser")
+            ):
+                subscription.close()
+
+    # -- the board -------------------------------------------------------------------
+
+    def _broadcast_if_due(self) -> None:
+        if not self._is_dirty or time.monotonic() < self._due_at:
+            return
+        self._is_dirty = False
+        try:
+            is_news = self._refresh_board()
+        except self._unavailable as error:
+            log.warning("hub_board_unavailable", error=str(error))
+            self._is_dirty = True
+            self._due_at = time.monotonic() + _BOARD_RETRY_S
+            return
+        if is_news:
+            # Only a board that was sent starts the interval: an unchanged top delays nobody.
+            self._due_at = time.monotonic() + self._interval_s
+        elif not self.is_connected:
+            self._due_at = time.monotonic() + _BOARD_RETRY_S
+
+    def _refresh_board(self) -> bool:
+        """Read the top; send it if it shows anything new. Versions never go backwards."""
+        board = self._read_top()
+        with self._lock:
+            previous = self._board
+            if previous and board.version < previous.version:
+                return False
+            self._board = board
+            if previous is None or previous.entries == board.entries:
+                return False
+            event = board_event(board, self._updated_user)
+            update = frame(UPDATE, orjson.dumps(event.data), self._history.position)
+            self._updated_user = None
+            for subscription in self._subscriptions:
+                subscription.mailbox.put_board(update)
+        return True
+
+    # -- sessions ----------------------------------------------------------------------
+
+    def _watch_sessions(self) -> None:
+        while not self._is_stopping:
+            time.sleep(_SESSION_CHECK_S)
+            with self._lock:
+                sessions = {each.session_id for each in self._subscriptions if each.session_id}
+            if not sessions:
+                continue
+            try:
+                alive = self._find_alive(sessions)
+            except self._unavailable as error:
+                log.warning("hub_sessions_unchecked", error=str(error))
+                continue
+            with self._lock:
+                for subscription in self._subscriptions:
+                    if subscription.session_id in sessions - alive:
+                        subscription.close()
+
+
+def _deliver(entry: Received, subscription: Subscription) -> None:
+    for position, kind, data in entry.events():
+        if subscription.after is None or position > subscription.after:
+            subscription.mailbox.put_private(frame(kind, data, position))
+            subscription.after = position

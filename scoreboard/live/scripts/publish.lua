@@ -1,0 +1,24 @@
+-- Append entries to the event stream; each takes as many offsets as it holds events.
+--
+-- The stream id is epoch-offset: the epoch is the time (ms) at which the stream began, so ids keep
+-- growing when Redis has been emptied and offsets begin anew.
+--
+-- KEYS  1 stream   2 hash {epoch, offset}
+-- ARGV  1 entries to keep, about   2 '1' to begin a new epoch
+--       then per entry: target, number of events, action id or '', payload, outcome or ''
+-- Returns {epoch, offset of the last event}.
+local epoch = redis.call('HGET', KEYS[2], 'epoch')
+local offset = tonumber(redis.call('HGET', KEYS[2], 'offset') or '0')
+if not epoch or ARGV[2] == '1' then
+  local now = redis.call('TIME')
+  local fresh = now[1] * 1000 + math.floor(now[2] / 1000)
+  epoch = string.format('%.0f', math.max(fresh, tonumber(epoch or '0') + 1))
+  offset = 0
+end
+for i = 3, #ARGV, 5 do
+  offset = offset + tonumber(ARGV[i + 1])
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], epoch .. '-' .. string.format('%.0f', offset),
+    't', ARGV[i], 'n', ARGV[i + 1], 'a', ARGV[i + 2], 'd', ARGV[i + 3], 'o', ARGV[i + 4])
+end
+redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', string.format('%.0f', offset))
+return {epoch, string.format('%.0f', offset)}

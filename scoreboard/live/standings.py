@@ -1,0 +1,161 @@
+"""The board in Redis: a sorted set in the board's total order, beside a hash of the players.
+
+A member is the moment the score was reached (8 bytes, big-endian µs) and the
+player's id (16 bytes), its score is the negated points: so Redis' own order by
+score, then member, is the board's order by points, first to reach, id.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import redis
+
+from scoreboard.domain.standings import (
+    DEFAULT_BOARD,
+    TOP_SIZE,
+    Board,
+    Entry,
+    Standing,
+    from_microseconds,
+    microseconds,
+)
+from scoreboard.live.connection import load_script, text
+
+# A rebuilder that has not written for so long is dead; a million players take seconds.
+_REBUILD_LEASE_S = 600
+
+
+class RebuildOvertakenError(Exception):
+    """Redis was emptied, or another rebuild began, while this one was filling the board."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where one applied standing went; ranks from 1, None for not on the board or unknown."""
+
+    user_id: UUID
+    old_rank: int | None
+    new_rank: int | None
+    is_news: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a batch of standings did. Ranks mean nothing unless the board ``is_whole``."""
+
+    is_whole: bool
+    version: int
+    top_before: tuple[UUID, ...]
+    top_after: tuple[UUID, ...]
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    board: Board
+    rank: int | None
+
+
+class Standings:
+    """One board, named by its key. Every method raises redis errors when Redis is down."""
+
+    def __init__(self, client: redis.Redis, board: str = DEFAULT_BOARD) -> None:
+        self._client = client
+        prefix = f"sb:{{{board}}}:"
+        self._standings, self._players = prefix + "standings", prefix + "players"
+        self._version, self._whole, self._token = prefix + "version", prefix + "whole", prefix + "rebuild"
+        self._apply = load_script(client, "apply_standings")
+        self._read = load_script(client, "read_standings")
+        self._begin = load_script(client, "begin_rebuild")
+        self._finish = load_script(client, "finish_rebuild")
+
+    def apply(self, standings: Sequence[Standing], *, token: str = "") -> Applied:
+        """Write standings in order, in one atomic step; older versions change nothing.
+
+        Raises RebuildOvertakenError when ``token`` is no longer the rebuilder's.
+        """
+        # More rows than the top has, to see where those went who were pushed out of it.
+        arguments: list[Any] = [token, 2 * TOP_SIZE - 1]
+        for standing in standings:
+            arguments += _pack(standing)
+        keys = [self._standings, self._players, self._version, self._whole, self._token]
+        try:
+            whole, version, before, after, ranks = self._apply(keys=keys, args=arguments)
+        except redis.ResponseError as error:
+            if "LOST" in str(error):
+                raise RebuildOvertakenError from error
+            raise
+        moves = tuple(
+            Move(standing.user_id, _rank(ranks[2 * i]), _rank(ranks[2 * i + 1]), ranks[2 * i] != -2)
+            for i, standing in enumerate(standings)
+        )
+        return Applied(bool(whole), int(text(version)), _ids(before), _ids(after), moves)
+
+    def read(self, *, offset: int, limit: int) -> Slice | None:
+        """A slice of the board; None when it is not whole."""
+        return self._slice("", offset, limit)
+
+    def read_around(self, user_id: UUID, *, radius: int) -> Slice | None:
+        """The rows around a player; None when the board is not whole, no rows when the player is not on it."""
+        return self._slice(user_id.bytes, radius, 0)
+
+    def _slice(self, user: bytes | str, first: int, count: int) -> Slice | None:
+        keys = [self._standings, self._players, self._version, self._whole]
+        reply = self._read(keys=keys, args=[user, first, count])
+        if not reply[0]:
+            return None
+        _, version, total, rank, start, rows = reply
+        entries = tuple(_unpack(start + i // 2 + 1, rows[i], rows[i + 1]) for i in range(0, len(rows), 2))
+        return Slice(Board(entries, total, int(text(version))), _rank(rank))
+
+    def begin_rebuild(self, token: str) -> None:
+        """Empty the board; from now on only Postgres is served until ``finish_rebuild``."""
+        keys = [self._standings, self._players, self._whole, self._token]
+        self._begin(keys=keys, args=[token, _REBUILD_LEASE_S])
+
+    def finish_rebuild(self, token: str) -> None:
+        """Declare the board whole. Raises RebuildOvertakenError."""
+        keys = [self._whole, self._token, self._version]
+        if not self._finish(keys=keys, args=[token, self._run_id()]):
+            raise RebuildOvertakenError
+
+    def is_whole(self) -> bool:
+        """Whether the board may be served: filled, by a server that has not been restarted since.
+
+        A restarted server may have come back with an older copy of the data.
+        """
+        marker = self._client.get(self._whole)
+        return marker is not None and text(marker) == self._run_id()
+
+    def count_players(self) -> int:
+        return int(self._client.zcard(self._standings))  # type: ignore[arg-type]  # sync client
+
+    def _run_id(self) -> str:
+        info: Any = self._client.info("server")
+        # Some managed servers hide it; then a restart can't be told and the count comparison has to do.
+        return str(info.get("run_id", "unknown"))
+
+
+def _pack(standing: Standing) -> list[Any]:
+    reached = struct.pack(">Q", microseconds(standing.reached_at))
+    visible = int(standing.is_visible)
+    return [standing.user_id.bytes, standing.version, standing.score, reached, visible, standing.username]
+
+
+def _unpack(rank: int, member: bytes, value: bytes) -> Entry:
+    (reached,) = struct.unpack(">Q", member[:8])
+    _version, score, _visible, username = value[8:].split(b" ", 3)
+    return Entry(rank, UUID(bytes=member[8:]), username.decode(), int(score), from_microseconds(reached))
+
+
+def _rank(index: int) -> int | None:
+    return index + 1 if index >= 0 else None
+
+
+def _ids(members: Sequence[bytes]) -> tuple[UUID, ...]:
+    return tuple(UUID(bytes=member[8:]) for member in members)
