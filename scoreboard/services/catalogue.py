@@ -1,0 +1,168 @@
+"""The catalogue of action types: read from TOML, checked whole, wrong entries named."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from scoreboard.domain.actions import (
+    ActionType,
+    ComputedPoints,
+    FixedPoints,
+    Points,
+    ReportedPoints,
+    points_at_most,
+)
+from scoreboard.domain.errors import ValidationFailed
+
+# Metadata is bound into the token and kept with the action; a game's parameters fit many times over.
+METADATA_MAX_BYTES = 2_048
+_CODE = r"^[A-Z][A-Z0-9_]{0,49}$"
+# One day: an action that takes longer is not one action.
+_TIME_MAX_MS = 86_400_000
+_PositivePoints = Annotated[int, Field(ge=1, le=1_000_000_000)]
+_Number = int | float
+
+
+class CatalogueError(Exception):
+    """The catalogue is wrong; the message names the file and the entry."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Fixed(_Model):
+    kind: Literal["fixed"]
+    value: _PositivePoints
+
+    def points(self) -> Points:
+        return FixedPoints(self.value)
+
+
+class _Computed(_Model):
+    kind: Literal["computed"]
+    base: Annotated[_Number, Field(gt=0, le=1e9)]
+    maximum: _PositivePoints
+    multiply: dict[str, dict[str, Annotated[_Number, Field(ge=0, le=1e9)]] | Literal["value"]] = Field(min_length=1)
+
+    def points(self) -> Points:
+        multiply = {
+            name: None if isinstance(table, str) else {key: Fraction(str(factor)) for key, factor in table.items()}
+            for name, table in self.multiply.items()
+        }
+        return ComputedPoints(Fraction(str(self.base)), multiply, self.maximum)
+
+
+class _Reported(_Model):
+    kind: Literal["reported"]
+    maximum: _PositivePoints
+
+    def points(self) -> Points:
+        return ReportedPoints(self.maximum)
+
+
+class _Entry(_Model):
+    title: Annotated[str, Field(min_length=1, max_length=100)]
+    min_time_ms: Annotated[int, Field(ge=0, le=_TIME_MAX_MS)]
+    max_time_ms: Annotated[int, Field(ge=1, le=_TIME_MAX_MS)]
+    points: Annotated[_Fixed | _Computed | _Reported, Field(discriminator="kind")]
+    metadata: dict[str, Any] = {"type": "object", "additionalProperties": False}
+
+    @model_validator(mode="after")
+    def _check(self) -> _Entry:
+        if self.min_time_ms > self.max_time_ms:
+            raise ValueError("min_time_ms is over max_time_ms")
+        try:
+            Draft202012Validator.check_schema(self.metadata)
+        except SchemaError as error:
+            raise ValueError(f"metadata is not a JSON Schema: {error.message}") from None
+        if self.metadata.get("type") != "object":
+            raise ValueError('metadata must have type = "object"')
+        if isinstance(self.points, _Computed):
+            _check_factors(self.points, self.metadata)
+        return self
+
+
+def _check_factors(points: _Computed, schema: Mapping[str, Any]) -> None:
+    """Every metadata that the schema lets in must have a price."""
+    for name, table in points.multiply.items():
+        if name not in schema.get("required", []) or name not in schema.get("properties", {}):
+            raise ValueError(f"points.multiply.{name} needs a required property of that name in metadata")
+        declared = schema["properties"][name]
+        if table == "value":
+            if declared.get("type") not in ("integer", "number") or "maximum" not in declared:
+                raise ValueError(f'metadata.properties.{name} needs type "integer" or "number" and a maximum')
+        elif missing := [value for value in declared.get("enum", [None]) if str(value) not in table]:
+            raise ValueError(f"points.multiply.{name} has no factor for {missing[0]!r}; list all values in an enum")
+
+
+class _File(_Model):
+    actions: dict[Annotated[str, Field(pattern=_CODE)], _Entry] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The known action types by code."""
+
+    types: Mapping[str, ActionType]
+
+    def get(self, code: str) -> ActionType | None:
+        return self.types.get(code)
+
+    def __iter__(self) -> Iterator[ActionType]:
+        return iter(self.types.values())
+
+    @cached_property
+    def _validators(self) -> dict[str, Draft202012Validator]:
+        return {code: Draft202012Validator(dict(each.metadata_schema)) for code, each in self.types.items()}
+
+    def check_request(self, code: str, metadata: Mapping[str, object]) -> ActionType:
+        """The type of an action about to be issued. Raises ValidationFailed naming the field."""
+        action_type = self.types.get(code)
+        if action_type is None:
+            raise ValidationFailed({"actionType": f"is not one of {', '.join(sorted(self.types))}"})
+        if len(orjson.dumps(metadata)) > METADATA_MAX_BYTES:
+            raise ValidationFailed({"metadata": f"has more than {METADATA_MAX_BYTES} bytes"})
+        fields: dict[str, str] = {}
+        for error in self._validators[code].iter_errors(metadata):
+            path = ".".join(["metadata", *(str(part) for part in error.absolute_path)])
+            fields.setdefault(path, error.message[:200])
+        if fields:
+            raise ValidationFailed(fields)
+        try:
+            points_at_most(action_type, metadata)
+        except ValueError as error:
+            raise ValidationFailed({"metadata": str(error)}) from None
+        return action_type
+
+
+def load_catalogue(path: Path) -> Catalogue:
+    """Read and check a catalogue file. Raises CatalogueError."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CatalogueError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"{path}: not TOML: {error}") from None
+    try:
+        entries = _File.model_validate(raw).actions
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in ("fixed", "computed", "reported"))
+        raise CatalogueError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+    return Catalogue({code: _action_type(code, entry) for code, entry in entries.items()})
+
+
+def _action_type(code: str, entry: _Entry) -> ActionType:
+    return ActionType(code, entry.title, entry.points.points(), entry.min_time_ms, entry.max_time_ms, entry.metadata)

@@ -1,0 +1,113 @@
+"""Live figures for operators: how each part is, and what the service has done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import sqlalchemy as sa
+
+from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
+from scoreboard.live.connection import text
+from scoreboard.store import actions
+from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
+from scoreboard.store.engine import Database
+from scoreboard.store.tables import users
+
+_WORKER_SEEN = "sb:worker:seen"
+# Workers sweep every two seconds; after so long without one, nobody is working.
+WORKER_SILENT_S = 15
+# An accepted action older than this says that the workers don't keep up.
+_UNSETTLED_LATE_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part's state: ok, degraded or down."""
+
+    status: str
+    latency_ms: float | None = None
+    detail: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        return {"status": self.status, "latencyMs": self.latency_ms, "detail": self.detail}
+
+
+def note_worker(client: redis.Redis, now: float | None = None) -> None:
+    """A worker says that it is there."""
+    client.set(_WORKER_SEEN, f"{now or time.time():.3f}", ex=WORKER_SILENT_S * 40)
+
+
+def is_up(database: Database) -> bool:
+    """Whether the service can do its work at all: Postgres answers."""
+    return _timed(lambda: _select_1(database), POSTGRES_UNAVAILABLE).status == "ok"
+
+
+def check_parts(database: Database, client: redis.Redis, broker_length: Callable[[], int]) -> dict[str, Part]:
+    """Each part with its latency; asks every part even when others are down."""
+    parts = {
+        "postgres": _timed(lambda: _select_1(database), POSTGRES_UNAVAILABLE),
+        "redis": _timed(client.ping, REDIS_UNAVAILABLE),
+        "broker": _timed(broker_length, (Exception,), "messages waiting"),
+    }
+    parts["workers"] = _workers(client)
+    parts["unsettled"] = _unsettled(database)
+    return parts
+
+
+def overall(parts: dict[str, Part]) -> str:
+    """Down without Postgres, degraded when anything else is not well."""
+    if parts["postgres"].status != "ok":
+        return "down"
+    return "ok" if all(part.status == "ok" for part in parts.values()) else "degraded"
+
+
+def count_accounts(database: Database) -> dict[str, int]:
+    """Accounts by status."""
+    with database.read_stale() as connection:
+        rows = connection.execute(sa.select(users.c.status, sa.func.count()).group_by(users.c.status))
+        return {status: count for status, count in rows}
+
+
+def read_backlog(database: Database) -> actions.Backlog:
+    with database.read() as connection:
+        return actions.measure_backlog(connection)
+
+
+def _select_1(database: Database) -> None:
+    with database.read() as connection:
+        connection.execute(sa.text("SELECT 1"))
+
+
+def _timed(ask: Callable[[], Any], failures: tuple[type[Exception], ...], unit: str = "") -> Part:
+    started_at = time.perf_counter()
+    try:
+        answer = ask()
+    except failures as error:
+        # The kind of failure, not its text: that may name hosts and users.
+        return Part("down", None, type(error).__name__)
+    latency_ms = round((time.perf_counter() - started_at) * 1000, 2)
+    return Part("ok", latency_ms, f"{answer} {unit}" if unit else None)
+
+
+def _workers(client: redis.Redis) -> Part:
+    try:
+        seen: Any = client.get(_WORKER_SEEN)
+    except REDIS_UNAVAILABLE as error:
+        return Part("down", None, type(error).__name__)
+    if seen is None:
+        return Part("down", None, "no worker has been seen")
+    age_s = max(0.0, time.time() - float(text(seen)))
+    return Part("ok" if age_s < WORKER_SILENT_S else "down", None, f"last seen {age_s:.0f} s ago")
+
+
+def _unsettled(database: Database) -> Part:
+    try:
+        backlog = read_backlog(database)
+    except POSTGRES_UNAVAILABLE as error:
+        return Part("down", None, type(error).__name__)
+    detail = f"{backlog.unsettled} unsettled, the oldest {backlog.oldest_unsettled_s:.1f} s old"
+    return Part("ok" if backlog.oldest_unsettled_s < _UNSETTLED_LATE_S else "degraded", None, detail)

@@ -1,0 +1,36 @@
+"""Signing in with name and password."""
+
+from __future__ import annotations
+
+from scoreboard.domain.accounts import username_key
+from scoreboard.domain.errors import AccountBanned, InvalidCredentials
+from scoreboard.services.passwords import Passwords
+from scoreboard.services.sessions import SignIn, open_session
+from scoreboard.store import audit, users
+from scoreboard.store.audit import AuditEvent, Origin
+from scoreboard.store.engine import Database
+
+
+def log_in(
+    database: Database, passwords: Passwords, *, username: str, password: str, refresh_ttl_s: int, origin: Origin
+) -> SignIn:
+    """Open a session. Raises InvalidCredentials (never saying which was wrong), AccountBanned.
+
+    An unknown name costs the same time as a wrong password.
+    """
+    with database.read() as connection:
+        found = users.get_credentials(connection, username_key(username))
+    user, password_hash = found or (None, None)
+    if not passwords.verify(password_hash, password) or user is None:
+        with database.write() as connection:
+            target = user.id if user else None
+            audit.record(connection, AuditEvent("user.login_failed", None, target, "denied", origin, 0.2))
+        raise InvalidCredentials
+    if user.is_banned:
+        with database.write() as connection:
+            audit.record(connection, AuditEvent("user.login_refused", user.id, user.id, "denied", origin))
+        raise AccountBanned
+    with database.write() as connection:
+        sign_in = open_session(connection, user, ttl_s=refresh_ttl_s, origin=origin)
+        audit.record(connection, AuditEvent("user.logged_in", user.id, user.id, origin=origin))
+    return sign_in

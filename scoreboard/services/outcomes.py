@@ -1,0 +1,37 @@
+"""How the outcome of an action is told, the same in every answer and event."""
+
+from __future__ import annotations
+
+from scoreboard.domain.actions import State
+from scoreboard.store.actions import Action, Outcome
+
+
+def outcome_json(outcome: Outcome, previous_rank: int | None, rank: int | None) -> dict[str, object]:
+    """The outcome as a completion is answered; score and rank fields are None unless applied."""
+    is_applied = outcome.state is State.APPLIED
+    rank_change = previous_rank - rank if is_applied and previous_rank and rank else None
+    return {
+        "actionId": str(outcome.action_id),
+        "status": outcome.state.value,
+        "reason": outcome.reason,
+        "scoreIncrement": outcome.score_increment,
+        "previousScore": outcome.previous_score,
+        "newScore": outcome.new_score,
+        "previousRank": previous_rank if is_applied else None,
+        "rank": rank if is_applied else None,
+        "rankChange": rank_change,
+    }
+
+
+def outcome_of(action: Action) -> Outcome:
+    """A stored action's outcome."""
+    return Outcome(
+        action.id,
+        action.state,
+        action.reason,
+        action.risk,
+        action.score_increment,
+        action.previous_score,
+        action.new_score,
+        action.standing_version,
+    )

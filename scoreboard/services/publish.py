@@ -1,0 +1,108 @@
+"""Bringing committed changes to Redis: standings first, then the events that tell of them.
+
+All of it may be repeated at will: standings carry versions, events may come twice.
+What can't be published now stays noted in Postgres, and a sweep publishes it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID
+
+import structlog
+
+from scoreboard.domain.events import Event, UpdatedUser, rank_changed
+from scoreboard.domain.standings import TOP_SIZE
+from scoreboard.live.connection import UNAVAILABLE
+from scoreboard.live.events import Entry, EventLog, board_changed, for_user
+from scoreboard.live.standings import Applied, Standings
+from scoreboard.store import users
+from scoreboard.store.engine import Database
+
+log = structlog.get_logger(__name__)
+
+# Standings written in one script call: Redis is busy for some milliseconds at most.
+PUBLISH_BATCH = 500
+
+
+def publish_quietly(events: EventLog, entries: Sequence[Entry]) -> bool:
+    """Publish; when Redis is down say so in the log and go on."""
+    try:
+        events.publish(entries)
+    except UNAVAILABLE as error:
+        log.warning("publish_failed", error=str(error), entries=len(entries))
+        return False
+    return True
+
+
+def publish_standing(
+    database: Database, standings: Standings, events: EventLog, user_id: UUID, private: Sequence[Event] = ()
+) -> None:
+    """Publish one player's changed standing now, if Redis answers; the sweep does it otherwise."""
+    if private:
+        publish_quietly(events, [for_user(user_id, private)])
+    try:
+        publish_outbox(database, standings, events, user_id=user_id)
+    except UNAVAILABLE as error:
+        log.warning("standing_not_published", error=str(error), user_id=str(user_id))
+
+
+def publish_outbox(database: Database, standings: Standings, events: EventLog, *, user_id: UUID | None = None) -> int:
+    """Publish noted standings (one player's, or the oldest of all); returns how many notes were done."""
+    with database.read() as connection:
+        notes = users.pending_outbox(connection, user_id, limit=PUBLISH_BATCH)
+        if not notes:
+            return 0
+        changed = users.take_standings(connection, sorted({user for _, user in notes}))
+    applied = standings.apply(changed)
+    events.publish(entries_after(applied, {}))
+    with database.write() as connection:
+        users.clear_outbox(connection, [note for note, _ in notes])
+    return len(notes)
+
+
+def entries_after(applied: Applied, increments: Mapping[UUID, int], *, told: Collection[UUID] = ()) -> list[Entry]:
+    """What a batch of standings means to those who watch: everybody's new ranks and the board itself.
+
+    ``increments`` says by how much each player's score changed; those ``told`` have heard of their own rank.
+    """
+    entries: list[Entry] = []
+    movers = {move.user_id for move in applied.moves}
+    if applied.is_whole:
+        entries += _moved(applied, told)
+        entries += _pushed_aside(applied, movers)
+    updated = _updated_user(applied, increments)
+    if updated is not None:
+        entries.append(board_changed(updated.as_json()))
+    elif not applied.is_whole or applied.top_before[:TOP_SIZE] != applied.top_after[:TOP_SIZE]:
+        entries.append(board_changed(None))
+    return entries
+
+
+def _moved(applied: Applied, told: Collection[UUID]) -> list[Entry]:
+    return [
+        for_user(move.user_id, [rank_changed(move.user_id, move.old_rank, move.new_rank)])
+        for move in applied.moves
+        if move.is_news and move.old_rank != move.new_rank and move.user_id not in told
+    ]
+
+
+def _pushed_aside(applied: Applied, movers: set[UUID]) -> list[Entry]:
+    """Players of the watched top whom others have moved up or down."""
+    before = {user_id: rank for rank, user_id in enumerate(applied.top_before, start=1)}
+    after = {user_id: rank for rank, user_id in enumerate(applied.top_after, start=1)}
+    entries = []
+    for user_id in (before.keys() | after.keys()) - movers:
+        old, new = before.get(user_id), after.get(user_id)
+        if old != new and min(old or TOP_SIZE + 1, new or TOP_SIZE + 1) <= TOP_SIZE:
+            entries.append(for_user(user_id, [rank_changed(user_id, old, new)]))
+    return entries
+
+
+def _updated_user(applied: Applied, increments: Mapping[UUID, int]) -> UpdatedUser | None:
+    """The last player whose change shows in the top."""
+    for move in reversed(applied.moves):
+        best = min(move.old_rank or TOP_SIZE + 1, move.new_rank or TOP_SIZE + 1)
+        if move.is_news and best <= TOP_SIZE:
+            return UpdatedUser(move.user_id, move.old_rank, move.new_rank, increments.get(move.user_id, 0))
+    return None

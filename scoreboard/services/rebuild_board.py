@@ -1,0 +1,93 @@
+"""Filling the board in Redis from Postgres, one rebuilder at a time, while Postgres serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import sqlalchemy as sa
+import structlog
+
+from scoreboard.live.events import EventLog, board_changed
+from scoreboard.live.standings import RebuildOvertakenError, Standings
+from scoreboard.services.publish import PUBLISH_BATCH, publish_quietly
+from scoreboard.store import board
+from scoreboard.store.engine import Database
+
+log = structlog.get_logger(__name__)
+
+# Any number, the same everywhere: names the lock among Postgres' advisory locks.
+_LOCK = 0x5C0_2EB0
+
+
+class RebuildRunningError(Exception):
+    """Another rebuild is under way."""
+
+
+def rebuild_board(
+    database: Database, standings: Standings, events: EventLog, on_progress: Callable[[int], None] = lambda _: None
+) -> int:
+    """Empty the board, fill it from Postgres and declare it whole; returns the number of accounts written.
+
+    Live changes go on meanwhile: every write carries its version. Raises
+    RebuildRunningError, RebuildOvertakenError (Redis was emptied meanwhile: try
+    again), and redis and SQLAlchemy errors.
+    """
+    started_at = time.monotonic()
+    written = 0
+    with _only_one(database) as connection:
+        token = uuid4().hex
+        standings.begin_rebuild(token)
+        for batch in board.stream_standings(connection, batch=PUBLISH_BATCH):
+            standings.apply(batch, token=token)
+            written += len(batch)
+            on_progress(len(batch))
+        standings.finish_rebuild(token)
+    publish_quietly(events, [board_changed(None)])
+    log.info("board_rebuilt", accounts=written, seconds=round(time.monotonic() - started_at, 3))
+    return written
+
+
+def ensure_board(database: Database, standings: Standings, events: EventLog, *, compare: bool = False) -> bool:
+    """Rebuild if the board is not whole or, with ``compare``, lacks players; true when it did."""
+    if standings.is_whole() and not (compare and _is_off(database, standings)):
+        return False
+    try:
+        rebuild_board(database, standings, events)
+    except (RebuildRunningError, RebuildOvertakenError) as error:
+        log.info("board_rebuild_left_to_others", error=type(error).__name__)
+        return False
+    return True
+
+
+def _is_off(database: Database, standings: Standings) -> bool:
+    """Whether Redis lacks players of Postgres or has too many, beyond what is noted for publishing.
+
+    Redis is counted before and after, because people register meanwhile.
+    """
+    before = standings.count_players()
+    with database.read() as connection:
+        players, noted = board.count_players_and_notes(connection)
+    after = standings.count_players()
+    is_off = players - noted > after or before > players + noted
+    if is_off:
+        log.warning("board_count_differs", redis=after, postgres=players, noted=noted)
+    return is_off
+
+
+@contextmanager
+def _only_one(database: Database) -> Iterator[sa.Connection]:
+    """Hold the rebuilder's lock; it ends with the connection, so a killed rebuilder holds nobody up."""
+    with database.read() as connection:
+        if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_LOCK))).scalar_one():
+            raise RebuildRunningError
+        try:
+            # A rebuild of millions of rows takes longer than a request may.
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            yield connection
+        finally:
+            connection.rollback()
+            connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCK)))
+            connection.commit()

@@ -1,0 +1,106 @@
+"""Creating an account."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from uuid_utils.compat import uuid7
+
+from scoreboard.domain.accounts import Role, check_password, email_key, normalise_username, username_key
+from scoreboard.domain.errors import EmailTaken, UsernameTaken, ValidationFailed
+from scoreboard.live.events import EventLog
+from scoreboard.live.standings import Standings
+from scoreboard.services.passwords import Passwords
+from scoreboard.services.publish import publish_standing
+from scoreboard.services.sessions import SignIn, open_session
+from scoreboard.store import audit, users
+from scoreboard.store.audit import AuditEvent, Origin
+from scoreboard.store.engine import Database, violated_constraint
+from scoreboard.store.users import User
+
+
+def register(
+    database: Database,
+    standings: Standings,
+    events: EventLog,
+    passwords: Passwords,
+    *,
+    username: str,
+    email: str,
+    password: str,
+    refresh_ttl_s: int,
+    origin: Origin,
+) -> SignIn:
+    """Create a player, put them on the board with 0 and sign them in.
+
+    Raises ValidationFailed, UsernameTaken, EmailTaken.
+    """
+    name = _checked_name(username, password)
+    password_hash = passwords.hash(password)
+    try:
+        with database.write() as connection:
+            user = _insert(connection, name, email, password_hash, Role.USER)
+            users.note_standing(connection, user.id)
+            sign_in = open_session(connection, user, ttl_s=refresh_ttl_s, origin=origin)
+            audit.record(connection, AuditEvent("user.registered", user.id, user.id, origin=origin))
+    except sa.exc.IntegrityError as error:
+        raise _taken(error) from None
+    publish_standing(database, standings, events, user.id)
+    return sign_in
+
+
+def create_staff(
+    database: Database, passwords: Passwords, *, username: str, email: str, password: str, role: Role
+) -> User:
+    """Create an account that is not on the board: an admin, or a trusted game server.
+
+    Raises ValidationFailed, UsernameTaken, EmailTaken.
+    """
+    name = _checked_name(username, password)
+    password_hash = passwords.hash(password)
+    try:
+        with database.write() as connection:
+            user = _insert(connection, name, email, password_hash, role)
+            details = {"role": role.value}
+            audit.record(connection, AuditEvent("user.registered", None, user.id, details=details))
+    except sa.exc.IntegrityError as error:
+        raise _taken(error) from None
+    return user
+
+
+def _checked_name(username: str, password: str) -> str:
+    fields = {}
+    name = username
+    try:
+        name = normalise_username(username)
+    except ValueError as error:
+        fields["username"] = str(error)
+    try:
+        check_password(password, name)
+    except ValueError as error:
+        fields["password"] = str(error)
+    if fields:
+        raise ValidationFailed(fields)
+    return name
+
+
+def _insert(connection: sa.Connection, name: str, email: str, password_hash: str, role: Role) -> User:
+    return users.insert_user(
+        connection,
+        user_id=uuid7(),
+        username=name,
+        username_key=username_key(name),
+        email=email,
+        email_key=email_key(email),
+        password_hash=password_hash,
+        role=role,
+        is_hidden=role is not Role.USER,
+    )
+
+
+def _taken(error: sa.exc.IntegrityError) -> Exception:
+    constraint = violated_constraint(error)
+    if constraint == "uq_users_username_key":
+        return UsernameTaken()
+    if constraint == "uq_users_email_key":
+        return EmailTaken()
+    return error
