@@ -1,0 +1,1 @@
+"""HTTP: views parse, call one use case, translate the answer."""

@@ -1,0 +1,97 @@
+"""From refusals to HTTP, in one place. No answer shows a stack trace, SQL or a server's name."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import structlog
+from flask import Flask, g, jsonify, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+
+from scoreboard import metrics
+from scoreboard.domain import errors
+from scoreboard.domain.errors import RetryLater, ScoreboardError
+from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
+from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
+
+log = structlog.get_logger(__name__)
+
+STATUS: dict[type[ScoreboardError], int] = {
+    errors.ValidationFailed: 400,
+    errors.InvalidActionToken: 400,
+    errors.ActionTokenExpired: 400,
+    errors.ScoreValidationFailed: 400,
+    errors.InvalidCredentials: 401,
+    errors.InvalidToken: 401,
+    errors.TokenExpired: 401,
+    errors.InsufficientPermissions: 403,
+    errors.AccountBanned: 403,
+    errors.CsrfFailed: 403,
+    errors.NotFound: 404,
+    errors.ActionAlreadyCompleted: 409,
+    errors.UsernameTaken: 409,
+    errors.EmailTaken: 409,
+    errors.RateLimitExceeded: 429,
+    errors.TooManyOpenActions: 429,
+    errors.TooManyStreams: 429,
+    errors.ServiceUnavailable: 503,
+}
+# What Flask and Werkzeug refuse by themselves.
+_HTTP_CODES = {
+    400: ("VALIDATION_FAILED", "The request is not valid."),
+    404: ("NOT_FOUND", "There is no such thing."),
+    405: ("METHOD_NOT_ALLOWED", "This path does not take that method."),
+    413: ("BODY_TOO_LARGE", "The body is larger than 64 KB."),
+    415: ("UNSUPPORTED_MEDIA_TYPE", "The body must be JSON, with Content-Type: application/json."),
+    429: ("RATE_LIMIT_EXCEEDED", "Too many requests; try again later."),
+}
+# A restart of Postgres takes about this long.
+_UNAVAILABLE_RETRY_S = 2
+
+
+def register_errors(app: Flask) -> None:
+    app.register_error_handler(ScoreboardError, _refused)
+    app.register_error_handler(HTTPException, _http_error)
+    for kind in (*POSTGRES_UNAVAILABLE, *REDIS_UNAVAILABLE):
+        app.register_error_handler(kind, _unavailable)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _refused(error: ScoreboardError) -> ResponseReturnValue:
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, RetryLater) else {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _answer(status, error.code, error.message, error.details, headers)
+
+
+def _http_error(error: HTTPException) -> ResponseReturnValue:
+    status = error.code or 500
+    if status < HTTPStatus.BAD_REQUEST:
+        return error
+    code, message = _HTTP_CODES.get(status, ("INTERNAL_ERROR" if status >= 500 else "VALIDATION_FAILED", error.name))
+    headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        # The limiter writes the real value when it adds its headers.
+        headers.setdefault("Retry-After", "1")
+    return _answer(status, code, message, {}, headers)
+
+
+def _unavailable(error: Exception) -> ResponseReturnValue:
+    log.warning("dependency_unavailable", error=str(error).splitlines()[0], kind=type(error).__name__)
+    return _refused(errors.ServiceUnavailable(_UNAVAILABLE_RETRY_S))
+
+
+def _unexpected(error: Exception) -> ResponseReturnValue:
+    log.exception("request_failed", path=request.path, exc_info=error)
+    return _answer(500, "INTERNAL_ERROR", "Something went wrong on our side.", {}, {})
+
+
+def _answer(
+    status: int, code: str, message: str, details: dict[str, object], headers: dict[str, str]
+) -> ResponseReturnValue:
+    g.error_code = code
+    metrics.REFUSALS.labels(code).inc()
+    body = {"success": False, "error": {"code": code, "message": message, "details": details}}
+    return jsonify(body), status, {"Cache-Control": "no-store", **headers}

@@ -1,0 +1,174 @@
+"""How often who may call: flask-limiter on Redis, its rules and headers.
+
+While Redis is down limits are counted in the memory of each process, divided by the
+number of processes, so logins and completions are never unlimited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from flask import Flask, g, request
+from flask_limiter import Limiter
+from limits import parse_many
+from werkzeug.exceptions import HTTPException
+
+from config import Settings
+from scoreboard import metrics
+from scoreboard.domain.accounts import Role, Status, username_key
+from scoreboard.store.sessions import Caller
+from scoreboard.web.parts import current_parts
+
+
+def client_address() -> str:
+    """The caller's address as far as the configured proxies vouch for it; one IPv6 network counts as one."""
+    try:
+        address = ipaddress.ip_address(request.remote_addr or "")
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        # Providers hand a whole /64 to one customer.
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def _caller() -> Caller | None:
+    return g.get("caller")
+
+
+def _is_signed_in() -> bool:
+    return _caller() is not None
+
+
+def _is_anonymous() -> bool:
+    return _caller() is None
+
+
+def _is_not_flagged() -> bool:
+    caller = _caller()
+    return caller is None or caller.status is not Status.FLAGGED
+
+
+def _user_key() -> str:
+    caller = _caller()
+    return f"user:{caller.user_id}" if caller else f"ip:{client_address()}"
+
+
+def _player_key() -> str:
+    """The player an action is for: each player of a trusted game server has limits of their own."""
+    caller = _caller()
+    if caller is not None and caller.role is Role.SYSTEM:
+        player = _body_field("onBehalfOf")
+        return f"user:{caller.user_id}:{hashlib.sha256(player.encode()).hexdigest()[:32]}"
+    return _user_key()
+
+
+def _login_key() -> str:
+    """Name and address; hashed, because a name may hold anything."""
+    name = username_key(_body_field("username"))
+    return hashlib.sha256(f"{client_address()}|{name}".encode(errors="replace")).hexdigest()[:32]
+
+
+def _body_field(name: str) -> str:
+    # Must not raise: the limiter would take any exception for a dead Redis.
+    try:
+        body = request.get_json(silent=True)
+    except (HTTPException, ValueError):
+        return ""
+    value = body.get(name) if isinstance(body, dict) else None
+    return value[:400] if isinstance(value, str) else ""
+
+
+@lru_cache(maxsize=64)
+def divided(rate: str, processes: int) -> str:
+    """A rate for one of several processes, at least 1 per window."""
+    items = parse_many(rate)
+    return ";".join(
+        f"{max(1, item.amount // processes)} per {item.multiples} {item.GRANULARITY.name}" for item in items
+    )
+
+
+View = Callable[..., Any]
+_OPTIONS: dict[str, Any] = {
+    "strategy": "fixed-window",
+    "headers_enabled": True,
+    "in_memory_fallback_enabled": True,
+    # Every call counts against all of its limits, also one that another limit refuses.
+    "fail_on_first_breach": False,
+    "key_prefix": "sb:limit",
+}
+
+
+class Limits(Limiter):
+    """The limiter of one application."""
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether Redis is down and each process counts for itself."""
+        return self._storage_dead
+
+    def rate(self, name: str) -> Callable[[], str]:
+        """The configured rate of this name, divided by the processes while each counts for itself."""
+
+        def provide() -> str:
+            settings = current_parts().settings
+            configured: str = getattr(settings, f"rate_limit_{name}")
+            if not self.is_degraded:
+                return configured
+            metrics.LIMIT_FALLBACKS.inc()
+            return divided(configured, settings.web_concurrency)
+
+        return provide
+
+    def guard(self, view: View, name: str) -> View:
+        """The view behind the limits that an operation names."""
+        for rate, key, exempt_when, scope in _LIMITS[name]:
+            decorate = (
+                self.shared_limit(self.rate(rate), scope, key_func=key, exempt_when=exempt_when)
+                if scope
+                else self.limit(self.rate(rate), key_func=key, exempt_when=exempt_when)
+            )
+            view = decorate(view)
+        return view
+
+
+# Name in an operation → (setting, whose count, when not to count, scope shared by several paths).
+_LIMITS: dict[str, list[tuple[str, Callable[[], str], Callable[[], bool] | None, str | None]]] = {
+    "login": [("login", _login_key, None, None), ("login_address", client_address, None, None)],
+    "request": [("request", _player_key, _is_anonymous, None)],
+    "complete": [
+        ("complete", _player_key, _is_anonymous, None),
+        ("complete_flagged", _player_key, _is_not_flagged, None),
+    ],
+    "read": [("read", client_address, None, "read")],
+    "score": [("score", _user_key, None, None)],
+    "stream": [("stream", client_address, None, None)],
+}
+
+
+def init_limits(app: Flask, settings: Settings) -> None:
+    """Count anonymous callers everywhere, and each operation's own limits where it names some."""
+    limiter = Limits(client_address, application_limits_exempt_when=_is_signed_in, **_OPTIONS)
+    app.config.update(
+        RATELIMIT_STORAGE_URI=_storage_uri(settings.redis_url or ""),
+        RATELIMIT_STORAGE_OPTIONS={"socket_timeout": 1.0, "socket_connect_timeout": 1.0},
+        RATELIMIT_APPLICATION=limiter.rate("anonymous"),
+    )
+    limiter.init_app(app)
+    for endpoint, view in app.view_functions.items():
+        operation = getattr(view, "operation", None)
+        if operation is None or operation.is_unlimited:
+            limiter.exempt(view)
+        elif operation.limits:
+            app.view_functions[endpoint] = limiter.guard(view, operation.limits)
+
+
+def _storage_uri(redis_url: str) -> str:
+    # limits names unix sockets in a scheme of its own.
+    return redis_url.replace("unix://", "redis+unix://", 1)

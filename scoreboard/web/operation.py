@@ -1,0 +1,158 @@
+"""An API operation: what it takes, answers and refuses, declared once on its view.
+
+The declaration checks the caller and validates body and query before the view
+runs, names the limits, and is what the OpenAPI description is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import wraps
+from typing import Any, TypeVar
+
+import orjson
+from flask import Response, jsonify, request
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import UnsupportedMediaType
+
+from scoreboard.domain.accounts import Role
+from scoreboard.domain.errors import InsufficientPermissions, ScoreboardError, ValidationFailed
+from scoreboard.web.auth import current_caller, optional_caller
+from scoreboard.web.parts import current_parts
+
+V = TypeVar("V", bound=Callable[..., Any])
+# Errors named in one refusal; a body full of unknown fields needs no longer answer.
+_FIELDS_MAX = 20
+
+
+class Access(Enum):
+    """Who may call."""
+
+    ANYONE = "anyone; credentials are not looked at"
+    BOARD = "anyone, or signed-in callers only when PUBLIC_LEADERBOARD is false"
+    PUBLIC = "anyone, but a bad credential is refused"
+    USER = "signed-in callers"
+    ADMIN = "admins"
+
+
+@dataclass(frozen=True)
+class Operation:
+    summary: str
+    access: Access
+    answer: type[BaseModel] | None
+    status: int
+    body: type[BaseModel] | None
+    query: type[BaseModel] | None
+    limits: str | None
+    errors: Sequence[type[ScoreboardError]]
+    # Other successful answers by status.
+    also: Mapping[int, type[BaseModel]] = field(default_factory=dict)
+    description: str = ""
+    is_unlimited: bool = False
+    # The body may be left out; its fields have other ways in.
+    is_body_optional: bool = False
+
+
+def operation(
+    summary: str,
+    *,
+    access: Access,
+    answer: type[BaseModel] | None,
+    status: int = 200,
+    body: type[BaseModel] | None = None,
+    query: type[BaseModel] | None = None,
+    limits: str | None = None,
+    errors: Sequence[type[ScoreboardError]] = (),
+    also: Mapping[int, type[BaseModel]] | None = None,
+    is_unlimited: bool = False,
+    is_body_optional: bool = False,
+) -> Callable[[V], V]:
+    """Declare a view; it gets ``body`` and ``query`` as validated models where declared."""
+
+    def decorate(view: V) -> V:
+        declared = Operation(
+            summary=summary,
+            access=access,
+            answer=answer,
+            status=status,
+            body=body,
+            query=query,
+            limits=limits,
+            errors=errors,
+            also=also or {},
+            description=(view.__doc__ or "").strip(),
+            is_unlimited=is_unlimited,
+            is_body_optional=is_body_optional,
+        )
+
+        @wraps(view)
+        def checked(**arguments: Any) -> Any:
+            _check_access(access)
+            if query is not None:
+                arguments["query"] = parse_query(query)
+            if body is not None:
+                arguments["body"] = parse_body(body, is_optional=is_body_optional)
+            return view(**arguments)
+
+        checked.operation = declared  # type: ignore[attr-defined]  # read by limits and openapi
+        return checked  # type: ignore[return-value]  # same call as the view, minus what is filled in
+
+    return decorate
+
+
+def _check_access(access: Access) -> None:
+    if access is Access.ANYONE:
+        return
+    if access is Access.PUBLIC or (access is Access.BOARD and current_parts().settings.public_leaderboard):
+        optional_caller()
+        return
+    caller = current_caller()
+    if access is Access.ADMIN and caller.role is not Role.ADMIN:
+        raise InsufficientPermissions
+
+
+def parse_body(model: type[BaseModel], *, is_optional: bool = False) -> BaseModel:
+    """The validated JSON body. Raises ValidationFailed, UnsupportedMediaType, RequestEntityTooLarge."""
+    raw = request.get_data(cache=True)
+    if not raw and is_optional:
+        return model.model_validate({})
+    if not request.is_json:
+        raise UnsupportedMediaType
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ValidationFailed(message=f"The body is not JSON: {str(error)[:100]}") from None
+    if not isinstance(value, dict):
+        raise ValidationFailed(message="The body must be a JSON object.")
+    return _validated(model, value)
+
+
+def parse_query(model: type[BaseModel]) -> BaseModel:
+    """The validated query string. Raises ValidationFailed, also for a name given twice."""
+    repeated = {name: "is given more than once" for name, values in request.args.lists() if len(values) > 1}
+    if repeated:
+        raise ValidationFailed(repeated)
+    return _validated(model, request.args.to_dict())
+
+
+def _validated(model: type[BaseModel], value: object) -> BaseModel:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[:_FIELDS_MAX]
+        fields = {".".join(str(part) for part in item["loc"])[:100]: _plain(item["msg"]) for item in found}
+        raise ValidationFailed(fields) from None
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("Extra inputs are not permitted", "is not a known field")
+
+
+def answer(data: Mapping[str, object], status: int = 200) -> Response:
+    """A successful answer; private ones are not to be kept by any cache."""
+    response = jsonify({"success": True, "data": data})
+    response.status_code = status
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

@@ -1,0 +1,132 @@
+"""Everything a web process works with, put together in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import cast
+from uuid import UUID
+
+import redis
+from celery import Celery
+from flask import current_app
+from gevent import monkey
+from gevent.threadpool import ThreadPool
+
+from config import Settings
+from scoreboard import metrics
+from scoreboard.live.broker import Ringer, make_celery, queue_length
+from scoreboard.live.connection import make_client
+from scoreboard.live.doorbell import Doorbell
+from scoreboard.live.events import EventLog
+from scoreboard.live.hub import Hub
+from scoreboard.live.places import StreamPlaces
+from scoreboard.live.standings import Standings
+from scoreboard.services.action_tokens import TokenBox
+from scoreboard.services.catalogue import Catalogue, load_catalogue
+from scoreboard.services.passwords import Passwords, Runner, run_here
+from scoreboard.services.read_board import BoardReader
+from scoreboard.store import sessions
+from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
+from scoreboard.store.engine import Database, make_engine
+
+EXTENSION = "scoreboard"
+# Argon2 fills a core; as many threads as the small machine has cores.
+_HASH_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Parts:
+    settings: Settings
+    catalogue: Catalogue
+    database: Database
+    redis: redis.Redis
+    celery: Celery
+    standings: Standings
+    events: EventLog
+    board: BoardReader
+    hub: Hub
+    places: StreamPlaces
+    doorbell: Doorbell
+    passwords: Passwords
+    tokens: TokenBox
+
+    def broker_length(self) -> int:
+        return queue_length(self.celery)
+
+
+def build_parts(settings: Settings) -> Parts:
+    """Connects to nothing yet: every client connects when it is first used, after fork.
+
+    Raises CatalogueError, and ValueError when a server's address is missing.
+    """
+    if not settings.database_url or not settings.redis_url or not settings.broker_url:
+        raise ValueError("DATABASE_URL and REDIS_URL are needed; `scoreboard run` sets them for its own servers")
+    if monkey.is_module_patched("socket"):
+        _let_psycopg2_yield()
+    database = Database(
+        make_engine(settings.database_url, settings.database_pool_size, name="web"),
+        make_engine(settings.database_replica_url, settings.database_pool_size, name="web")
+        if settings.database_replica_url
+        else None,
+    )
+    client = make_client(settings.redis_url)
+    standings, events = Standings(client), EventLog(client)
+    board = BoardReader(database, standings, metrics.BOARD_FALLBACKS.inc)
+    celery = make_celery(settings.broker_url)
+    return Parts(
+        settings=settings,
+        catalogue=load_catalogue(settings.catalogue_path),
+        database=database,
+        redis=client,
+        celery=celery,
+        standings=standings,
+        events=events,
+        board=board,
+        hub=_make_hub(settings, database, board),
+        places=StreamPlaces(client, per_user=settings.max_streams_per_user, per_ip=settings.max_streams_per_ip),
+        doorbell=Doorbell(Ringer(celery)),
+        passwords=Passwords(_hash_runner()),
+        tokens=TokenBox(settings.action_keys),
+    )
+
+
+def current_parts() -> Parts:
+    """The parts of the application that handles this request."""
+    return cast(Parts, current_app.extensions[EXTENSION])
+
+
+def _make_hub(settings: Settings, database: Database, board: BoardReader) -> Hub:
+    assert settings.redis_url is not None
+
+    def find_alive(session_ids: Collection[UUID]) -> set[UUID]:
+        with database.read() as connection:
+            return sessions.find_alive(connection, session_ids)
+
+    # A client of its own: its blocking reads may last longer than an ordinary command.
+    reader = EventLog(make_client(settings.redis_url, timeout_s=5.0, max_connections=2))
+    return Hub(
+        reader,
+        read_top=board.read_top,
+        find_alive=find_alive,
+        interval_s=settings.broadcast_interval_ms / 1000,
+        unavailable=POSTGRES_UNAVAILABLE,
+    )
+
+
+def _let_psycopg2_yield() -> None:
+    """Under gevent a query must not hold up the other requests of the process."""
+    from psycogreen.gevent import patch_psycopg
+
+    patch_psycopg()
+
+
+def _hash_runner() -> Runner:
+    if not monkey.is_module_patched("socket"):
+        return run_here
+    pool = ThreadPool(_HASH_THREADS)
+
+    def run(function: Callable[..., object], *arguments: str) -> object:
+        return cast(object, pool.apply(function, arguments))
+
+    return run

@@ -1,0 +1,386 @@
+"""What comes in and goes out, as models: they validate requests and make the OpenAPI description."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from scoreboard.domain.accounts import PASSWORD_MAX, PASSWORD_MIN, USERNAME_MAX, USERNAME_MIN
+from scoreboard.domain.actions import DATA_MAX_BYTES, MAX_SAFE_INTEGER
+from scoreboard.services.action_tokens import TOKEN_MAX_LENGTH
+
+# Longer ones than RFC 5321 allows are not addresses.
+_EMAIL_MAX = 254
+_REASON_MAX = 500
+
+
+class Request(BaseModel):
+    """A JSON body: camelCase names, no unknown fields, no conversions."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, populate_by_name=False)
+
+
+class Query(BaseModel):
+    """A query string: text becomes numbers where a number is asked for."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=False)
+
+
+class Answer(BaseModel):
+    """Part of an answer; describes it, tests hold the answers against it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
+
+
+def _no_nul(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("must not contain NUL")
+    return value
+
+
+def _check_email(value: str) -> str:
+    try:
+        return validate_email(_no_nul(value), check_deliverability=False).normalized
+    except EmailNotValidError:
+        raise ValueError("is not an e-mail address") from None
+
+
+def _check_data(value: str) -> str:
+    if len(value.encode()) > DATA_MAX_BYTES:
+        raise ValueError(f"has more than {DATA_MAX_BYTES} bytes")
+    return _no_nul(value)
+
+
+def _no_nul_inside(value: dict[str, Any]) -> dict[str, Any]:
+    _walk(value)
+    return value
+
+
+def _walk(value: object) -> None:
+    if isinstance(value, str):
+        _no_nul(value)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _no_nul(key)
+            _walk(item)
+    elif isinstance(value, list):
+        for item in value:
+            _walk(item)
+
+
+def _parse_uuid(value: object) -> object:
+    # A body's ids are text; strict mode would take UUID objects only.
+    if isinstance(value, str):
+        try:
+            return UUID(value)
+        except ValueError:
+            raise ValueError("is not a UUID") from None
+    return value
+
+
+Id = Annotated[UUID, BeforeValidator(_parse_uuid)]
+Email = Annotated[
+    str, Field(max_length=_EMAIL_MAX, json_schema_extra={"format": "email"}), AfterValidator(_check_email)
+]
+Reason = Annotated[str, Field(min_length=1, max_length=_REASON_MAX), AfterValidator(_no_nul)]
+SafeInteger = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
+Limit = Annotated[int, Field(ge=1, le=100)]
+
+
+# -- requests -----------------------------------------------------------------
+
+
+class Register(Request):
+    username: str = Field(
+        min_length=1,
+        max_length=4 * USERNAME_MAX,
+        description=f"{USERNAME_MIN} to {USERNAME_MAX} characters, any script",
+    )
+    email: Email
+    password: str = Field(
+        max_length=4 * PASSWORD_MAX,
+        description=f"{PASSWORD_MIN} to {PASSWORD_MAX} characters, none of the commonest passwords",
+    )
+    cookies: bool = Field(False, description="set HttpOnly cookies too, for browsers")
+
+
+class Login(Request):
+    username: str = Field(min_length=1, max_length=4 * USERNAME_MAX)
+    password: str = Field(min_length=1, max_length=4 * PASSWORD_MAX)
+    cookies: bool = Field(False, description="set HttpOnly cookies too, for browsers")
+
+
+class Refresh(Request):
+    refresh_token: str | None = Field(None, max_length=4096, description="may come as bearer token or cookie instead")
+
+
+class ActionRequest(Request):
+    action_type: str = Field(min_length=1, max_length=50)
+    metadata: Annotated[dict[str, Any], AfterValidator(_no_nul_inside)] = Field(default_factory=dict)
+    on_behalf_of: Id | None = Field(None, description="the player a system account acts for")
+
+
+class ProofBody(Request):
+    completion_time: SafeInteger = Field(description="milliseconds, by the client's own clock")
+    checksum: str = Field(
+        pattern="^[0-9a-f]{64}$",
+        description="hex HMAC-SHA256 keyed with proofKey over actionId:completionTime:points:data",
+    )
+    points: SafeInteger | None = None
+    data: Annotated[str, AfterValidator(_check_data)] | None = Field(None, description="at most 2,048 bytes of UTF-8")
+
+
+class ActionCompletion(Request):
+    action_id: Id
+    action_token: str = Field(min_length=1, max_length=TOKEN_MAX_LENGTH)
+    proof: ProofBody
+    on_behalf_of: Id | None = Field(None, description="the player a system account acts for")
+
+
+class ReasonBody(Request):
+    reason: Reason
+
+
+class Adjustment(Request):
+    amount: Annotated[int, Field(ge=-MAX_SAFE_INTEGER, le=MAX_SAFE_INTEGER)] = Field(description="points to add; not 0")
+    reason: Reason
+
+
+# -- query strings --------------------------------------------------------------
+
+
+class NoQuery(Query):
+    pass
+
+
+class BoardQuery(Query):
+    limit: Limit = 10
+    offset: int = Field(0, ge=0, le=MAX_SAFE_INTEGER // 2)
+
+
+class AroundQuery(Query):
+    radius: int = Field(5, ge=0, le=50)
+
+
+class StreamQuery(Query):
+    ticket: str | None = Field(None, max_length=TOKEN_MAX_LENGTH)
+    last_event_id: str | None = Field(None, max_length=100)
+
+
+class PageQuery(Query):
+    cursor: Annotated[str, Field(max_length=200)] | None = None
+    limit: Limit = 20
+
+
+class UsersQuery(PageQuery):
+    q: Annotated[str, Field(max_length=100), AfterValidator(_no_nul)] | None = None
+    status: Literal["active", "flagged", "banned"] | None = None
+
+
+class AuditQuery(PageQuery):
+    event: Annotated[str, Field(max_length=100), AfterValidator(_no_nul)] | None = None
+    user_id: UUID | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+
+
+# -- answers --------------------------------------------------------------------
+
+Role = Literal["user", "admin", "system"]
+Status = Literal["active", "flagged", "banned"]
+ActionStatus = Literal["issued", "accepted", "applied", "held", "rejected", "expired", "failed"]
+
+
+class SignedInUser(Answer):
+    id: UUID
+    username: str
+    role: Role
+    score: int
+
+
+class SignIn(Answer):
+    access_token: str
+    refresh_token: str
+    expires_in: int = Field(description="seconds until the access token ends")
+    user: SignedInUser
+
+
+class Nothing(Answer):
+    pass
+
+
+class PointsInfo(Answer):
+    kind: Literal["fixed", "computed", "reported"]
+    value: int | None = None
+    maximum: int
+
+
+class ActionTypeInfo(Answer):
+    code: str
+    title: str
+    points: PointsInfo
+    min_time_ms: int
+    max_time_ms: int
+    metadata_schema: dict[str, Any]
+
+
+class ActionTypes(Answer):
+    types: list[ActionTypeInfo]
+
+
+class IssuedAction(Answer):
+    action_id: UUID
+    action_token: str
+    proof_key: str
+    issued_at: datetime
+    expires_at: datetime
+    max_points: int
+
+
+class Accepted(Answer):
+    action_id: UUID
+    status: Literal["accepted"]
+    status_url: str
+
+
+class Outcome(Answer):
+    action_id: UUID
+    status: ActionStatus
+    status_url: str
+    reason: str | None
+    score_increment: int | None
+    previous_score: int | None
+    new_score: int | None
+    previous_rank: int | None
+    rank: int | None
+    rank_change: int | None = Field(description="previous rank minus new rank: positive is up")
+
+
+class ActionInfo(Answer):
+    action_id: UUID
+    action_type: str
+    status: ActionStatus
+    reason: str | None
+    issued_at: datetime
+    accepted_at: datetime | None
+    settled_at: datetime | None
+    score_increment: int | None
+    previous_score: int | None
+    new_score: int | None
+    rank: int | None
+
+
+class BoardRow(Answer):
+    rank: int
+    user_id: UUID
+    username: str
+    score: int
+    updated_at: datetime
+
+
+class BoardInfo(Answer):
+    leaderboard: list[BoardRow]
+    total_players: int
+    last_updated: datetime
+    version: int
+
+
+class Ticket(Answer):
+    ticket: str
+    expires_in: int
+
+
+class ScoreInfo(Answer):
+    user_id: UUID
+    username: str
+    score: int
+    rank: int | None
+    percentile: float | None = Field(description="players below ÷ (players − 1) × 100; 100 when alone")
+    total_actions: int
+    last_updated: datetime
+
+
+class HistoryItem(Answer):
+    action_id: UUID | None = Field(description="null for an adjustment")
+    action_type: str | None
+    previous_score: int
+    increment: int
+    new_score: int
+    reason: str | None
+    at: datetime
+
+
+class HistoryPage(Answer):
+    items: list[HistoryItem]
+    next_cursor: str | None
+
+
+class AdminUser(Answer):
+    id: UUID
+    username: str
+    email: str
+    role: Role
+    status: Status
+    is_hidden: bool
+    score: int
+    total_actions: int
+    last_action_at: datetime | None
+    created_at: datetime
+
+
+class AdminUsersPage(Answer):
+    items: list[AdminUser]
+    next_cursor: str | None
+
+
+class AuditItem(Answer):
+    id: int
+    at: datetime
+    event: str
+    actor_id: UUID | None
+    target_id: UUID | None
+    ip: str | None
+    user_agent: str | None
+    result: str
+    risk: float | None
+    details: dict[str, Any]
+
+
+class AuditPage(Answer):
+    items: list[AuditItem]
+    next_cursor: str | None
+
+
+class RebuildStarted(Answer):
+    status: Literal["started"]
+
+
+class Stats(Answer):
+    players: int
+    accounts: dict[str, int]
+    streams_here: int = Field(description="open streams of the web process that answered")
+    unsettled: int
+    oldest_unsettled_s: float
+    unannounced: int
+    board_version: int
+
+
+class Health(Answer):
+    status: Literal["ok", "down"]
+
+
+class PartInfo(Answer):
+    status: Literal["ok", "degraded", "down"]
+    latency_ms: float | None
+    detail: str | None
+
+
+class DetailedHealth(Answer):
+    status: Literal["ok", "degraded", "down"]
+    version: str
+    parts: dict[str, PartInfo]

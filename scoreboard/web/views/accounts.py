@@ -1,0 +1,113 @@
+"""/v1/auth: accounts and sessions."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from scoreboard.domain import errors
+from scoreboard.services.log_in import log_in
+from scoreboard.services.register import register
+from scoreboard.services.sessions import SignIn, log_out, refresh_session
+from scoreboard.web import schemas
+from scoreboard.web.auth import current_caller, drop_cookies, refresh_claims, set_cookies, sign_in_answer
+from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.origin import request_origin
+from scoreboard.web.parts import current_parts
+
+blueprint = Blueprint("accounts", __name__, url_prefix="/v1/auth")
+
+
+@blueprint.post("/register")
+@operation(
+    "Create an account",
+    access=Access.ANYONE,
+    body=schemas.Register,
+    answer=schemas.SignIn,
+    status=201,
+    errors=[errors.UsernameTaken, errors.EmailTaken],
+)
+def create_account(body: schemas.Register) -> Response:
+    """The player is on the board with 0 points at once, and signed in."""
+    parts = current_parts()
+    sign_in = register(
+        parts.database,
+        parts.standings,
+        parts.events,
+        parts.passwords,
+        username=body.username,
+        email=body.email,
+        password=body.password,
+        refresh_ttl_s=parts.settings.jwt_refresh_ttl_s,
+        origin=request_origin(),
+    )
+    return _signed_in(sign_in, body.cookies, 201)
+
+
+@blueprint.post("/login")
+@operation(
+    "Sign in",
+    access=Access.ANYONE,
+    body=schemas.Login,
+    answer=schemas.SignIn,
+    limits="login",
+    errors=[errors.InvalidCredentials, errors.AccountBanned],
+)
+def sign_in(body: schemas.Login) -> Response:
+    """Every attempt counts against the limits, also one that succeeds."""
+    parts = current_parts()
+    signed_in = log_in(
+        parts.database,
+        parts.passwords,
+        username=body.username,
+        password=body.password,
+        refresh_ttl_s=parts.settings.jwt_refresh_ttl_s,
+        origin=request_origin(),
+    )
+    return _signed_in(signed_in, body.cookies, 200)
+
+
+@blueprint.post("/refresh")
+@operation(
+    "Replace a pair of tokens",
+    access=Access.ANYONE,
+    body=schemas.Refresh,
+    is_body_optional=True,
+    answer=schemas.SignIn,
+    errors=[errors.InvalidToken, errors.TokenExpired, errors.CsrfFailed, errors.AccountBanned],
+)
+def refresh(body: schemas.Refresh) -> Response:
+    """The refresh token comes in the body, as bearer token or as cookie.
+
+    The old one dies; using a dead one revokes the whole family.
+    """
+    parts = current_parts()
+    session_id, refresh_id, is_cookie = refresh_claims(body.refresh_token)
+    renewed = refresh_session(
+        parts.database,
+        parts.events,
+        session_id=session_id,
+        refresh_id=refresh_id,
+        ttl_s=parts.settings.jwt_refresh_ttl_s,
+        origin=request_origin(),
+    )
+    return _signed_in(renewed, is_cookie, 200)
+
+
+@blueprint.post("/logout")
+@operation("Sign out", access=Access.USER, answer=schemas.Nothing)
+def sign_out() -> Response:
+    """Revokes this session at once: both tokens die and its streams end."""
+    parts = current_parts()
+    log_out(parts.database, parts.events, caller=current_caller(), origin=request_origin())
+    response = answer({})
+    if request.cookies:
+        drop_cookies(response)
+    return response
+
+
+def _signed_in(sign_in: SignIn, with_cookies: bool, status: int) -> Response:
+    data = sign_in_answer(sign_in)
+    response = answer(data, status)
+    if with_cookies:
+        set_cookies(response, data)
+    return response

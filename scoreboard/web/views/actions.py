@@ -1,0 +1,180 @@
+"""/v1/actions: the catalogue, tokens, completions."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Blueprint, Response, url_for
+
+from scoreboard.domain import errors
+from scoreboard.domain.actions import SETTLED, ActionType, FixedPoints, Proof
+from scoreboard.domain.standings import iso
+from scoreboard.services.accept_action import Completion, accept_action
+from scoreboard.services.issue_action import issue_action, player_of
+from scoreboard.services.outcomes import outcome_json, outcome_of
+from scoreboard.services.read_action import read_action, with_rank
+from scoreboard.store import actions
+from scoreboard.store.actions import Action
+from scoreboard.web import schemas
+from scoreboard.web.auth import current_caller
+from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.origin import request_origin
+from scoreboard.web.parts import Parts, current_parts
+from scoreboard.web.preferences import preferred_wait_s
+
+blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
+
+
+@blueprint.get("/types")
+@operation("The catalogue of action types", access=Access.PUBLIC, answer=schemas.ActionTypes)
+def list_types() -> Response:
+    response = answer({"types": [_type_json(each) for each in current_parts().catalogue]})
+    response.headers["Cache-Control"] = "public, max-age=60"
+    return response
+
+
+@blueprint.post("/request")
+@operation(
+    "Ask for an action token",
+    access=Access.USER,
+    body=schemas.ActionRequest,
+    answer=schemas.IssuedAction,
+    limits="request",
+    errors=[errors.TooManyOpenActions, errors.NotFound],
+)
+def request_action(body: schemas.ActionRequest) -> Response:
+    """The token is bound to player, action, type and metadata, and works once."""
+    parts = current_parts()
+    issued = issue_action(
+        parts.database,
+        parts.catalogue,
+        parts.tokens,
+        caller=current_caller(),
+        on_behalf_of=body.on_behalf_of,
+        action_type=body.action_type,
+        metadata=body.metadata,
+        ttl_s=parts.settings.action_token_ttl_s,
+        max_open=parts.settings.max_open_actions,
+    )
+    return answer(
+        {
+            "actionId": str(issued.action_id),
+            "actionToken": issued.action_token,
+            "proofKey": issued.proof_key,
+            "issuedAt": iso(issued.issued_at),
+            "expiresAt": iso(issued.expires_at),
+            "maxPoints": issued.max_points,
+        }
+    )
+
+
+@blueprint.post("/complete")
+@operation(
+    "Complete an action",
+    access=Access.USER,
+    body=schemas.ActionCompletion,
+    answer=schemas.Accepted,
+    status=202,
+    also={200: schemas.Outcome},
+    limits="complete",
+    errors=[
+        errors.InvalidActionToken,
+        errors.ActionTokenExpired,
+        errors.ScoreValidationFailed,
+        errors.ActionAlreadyCompleted,
+        errors.NotFound,
+    ],
+)
+def complete_action(body: schemas.ActionCompletion) -> Response:
+    """Answers 202 once the action is safely accepted, or 200 with the outcome.
+
+    With `Prefer: wait=N` (at most 10 s) it waits for the outcome. The very same
+    body may be sent again at any time: it gets the same answer, with the outcome
+    if there is one by now.
+    """
+    parts = current_parts()
+    player = player_of(parts.database, current_caller(), body.on_behalf_of)
+    proof = Proof(body.proof.completion_time, body.proof.checksum, body.proof.points, body.proof.data)
+    completion = Completion(body.action_id, body.action_token, proof)
+    wait_s = preferred_wait_s()
+    if wait_s is None:
+        stored = _accept(parts, player, completion)
+        return _completed(parts, body.action_id, stored)
+    with parts.hub.expect(body.action_id) as expectation:
+        stored = _accept(parts, player, completion)
+        if stored is None or stored.state not in SETTLED:
+            outcome = expectation.wait(wait_s)
+            if outcome is not None:
+                return _applied_preference(_outcome_answer(outcome), wait_s)
+            # The event may have been lost with Redis; the row is the truth.
+            with parts.database.read() as connection:
+                stored = actions.get_action(connection, body.action_id)
+        return _applied_preference(_completed(parts, body.action_id, stored), wait_s)
+
+
+@blueprint.get("/<uuid:action_id>")
+@operation("Where an action stands", access=Access.USER, answer=schemas.ActionInfo, errors=[errors.NotFound])
+def show_action(action_id: UUID) -> Response:
+    """For its owner, the system account that acted for its owner, and admins."""
+    parts = current_parts()
+    action = read_action(parts.database, parts.board, caller=current_caller(), action_id=action_id)
+    return answer(
+        {
+            "actionId": str(action.id),
+            "actionType": action.action_type,
+            "status": action.state.value,
+            "reason": action.reason,
+            "issuedAt": iso(action.issued_at),
+            "acceptedAt": iso(action.accepted_at) if action.accepted_at else None,
+            "settledAt": iso(action.settled_at) if action.settled_at else None,
+            "scoreIncrement": action.score_increment,
+            "previousScore": action.previous_score,
+            "newScore": action.new_score,
+            "rank": action.rank,
+        }
+    )
+
+
+def _accept(parts: Parts, player: UUID, completion: Completion) -> Action | None:
+    stored = accept_action(
+        parts.database, parts.catalogue, parts.tokens, player=player, completion=completion, origin=request_origin()
+    )
+    if stored is None:
+        parts.doorbell.ring(completion.action_id)
+    return stored
+
+
+def _completed(parts: Parts, action_id: UUID, stored: Action | None) -> Response:
+    if stored is not None and stored.state in SETTLED:
+        action = with_rank(parts.board, stored)
+        return _outcome_answer(outcome_json(outcome_of(action), action.previous_rank, action.rank))
+    data = {"actionId": str(action_id), "status": "accepted", "statusUrl": _status_url(action_id)}
+    return answer(data, 202)
+
+
+def _outcome_answer(outcome: dict[str, object]) -> Response:
+    return answer({**outcome, "statusUrl": _status_url(outcome["actionId"])})
+
+
+def _applied_preference(response: Response, wait_s: float) -> Response:
+    response.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
+    return response
+
+
+def _status_url(action_id: object) -> str:
+    return url_for("actions.show_action", action_id=str(action_id))
+
+
+def _type_json(action_type: ActionType) -> dict[str, object]:
+    points = action_type.points
+    shown: dict[str, object] = {"kind": points.kind, "maximum": points.maximum}
+    if isinstance(points, FixedPoints):
+        shown["value"] = points.value
+    return {
+        "code": action_type.code,
+        "title": action_type.title,
+        "points": shown,
+        "minTimeMs": action_type.min_time_ms,
+        "maxTimeMs": action_type.max_time_ms,
+        "metadataSchema": action_type.metadata_schema,
+    }

@@ -1,0 +1,76 @@
+"""/v1/leaderboard: the board and slices of it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Blueprint, Response, request
+
+from scoreboard.domain import errors
+from scoreboard.domain.standings import Board, iso
+from scoreboard.web import schemas
+from scoreboard.web.auth import current_caller
+from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.parts import current_parts
+
+blueprint = Blueprint("leaderboard", __name__, url_prefix="/v1/leaderboard")
+
+# A poller sees a change within a second; a crowd of pollers costs one read a second behind a cache.
+_MAX_AGE_S = 1
+
+
+@blueprint.get("")
+@operation("The board", access=Access.BOARD, query=schemas.BoardQuery, answer=schemas.BoardInfo, limits="read")
+def show_board(query: schemas.BoardQuery) -> Response:
+    return _board_answer(current_parts().board.read(offset=query.offset, limit=query.limit))
+
+
+@blueprint.get("/top10")
+@operation("The first ten", access=Access.BOARD, query=schemas.NoQuery, answer=schemas.BoardInfo, limits="read")
+def show_top(query: schemas.NoQuery) -> Response:
+    return _board_answer(current_parts().board.read_top())
+
+
+@blueprint.get("/around/me")
+@operation(
+    "The rows around yourself",
+    access=Access.USER,
+    query=schemas.AroundQuery,
+    answer=schemas.BoardInfo,
+    limits="read",
+    errors=[errors.NotFound],
+)
+def show_around_me(query: schemas.AroundQuery) -> Response:
+    board = current_parts().board.read_around(current_caller().user_id, radius=query.radius)
+    return _board_answer(board, is_private=True)
+
+
+@blueprint.get("/around/<uuid:user_id>")
+@operation(
+    "The rows around a player",
+    access=Access.BOARD,
+    query=schemas.AroundQuery,
+    answer=schemas.BoardInfo,
+    limits="read",
+    errors=[errors.NotFound],
+)
+def show_around(user_id: UUID, query: schemas.AroundQuery) -> Response:
+    return _board_answer(current_parts().board.read_around(user_id, radius=query.radius))
+
+
+def _board_answer(board: Board, *, is_private: bool = False) -> Response:
+    """With an ETag; a board that has not changed is answered by 304."""
+    response = answer(
+        {
+            "leaderboard": [entry.as_json() for entry in board.entries],
+            "totalPlayers": board.total_players,
+            "lastUpdated": iso(board.last_updated),
+            "version": board.version,
+        }
+    )
+    is_public = current_parts().settings.public_leaderboard and not is_private
+    response.headers["Cache-Control"] = f"{'public' if is_public else 'private'}, max-age={_MAX_AGE_S}"
+    if not is_public:
+        response.headers["Vary"] = "Authorization, Cookie"
+    response.add_etag(weak=True)
+    return response.make_conditional(request)  # type: ignore[return-value]  # returns this very response

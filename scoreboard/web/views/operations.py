@@ -1,0 +1,108 @@
+"""/health and /metrics: for load balancers and operators."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+
+from flask import Blueprint, Response, request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import REGISTRY, Collector
+
+from scoreboard import __version__
+from scoreboard.domain.accounts import Role
+from scoreboard.domain.errors import InsufficientPermissions, InvalidToken
+from scoreboard.services.figures import check_parts, is_up, overall, read_backlog
+from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
+from scoreboard.web import schemas
+from scoreboard.web.auth import optional_caller
+from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.parts import Parts, current_parts
+
+blueprint = Blueprint("operations", __name__)
+
+
+@blueprint.get("/health")
+@operation("Up or not", access=Access.ANYONE, answer=schemas.Health, is_unlimited=True)
+def health() -> Response:
+    """503 when Postgres does not answer; the service goes on without Redis."""
+    is_well = is_up(current_parts().database)
+    return answer({"status": "ok" if is_well else "down"}, 200 if is_well else 503)
+
+
+@blueprint.get("/health/detailed")
+@operation("Each part's state", access=Access.ANYONE, answer=schemas.DetailedHealth, is_unlimited=True)
+def detailed_health() -> Response:
+    """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token."""
+    _check_operator()
+    app = current_parts()
+    parts = check_parts(app.database, app.redis, app.broker_length)
+    status = overall(parts)
+    shown = {name: part.as_json() for name, part in parts.items()}
+    return answer({"status": status, "version": __version__, "parts": shown}, 503 if status == "down" else 200)
+
+
+@blueprint.get("/metrics")
+@operation("Prometheus metrics", access=Access.ANYONE, answer=None, is_unlimited=True)
+def show_metrics() -> Response:
+    """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token."""
+    _check_operator()
+    app = current_parts()
+    registry = REGISTRY
+    if app.settings.prometheus_multiproc_dir:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    collected = generate_latest(registry) + generate_latest(_live_figures(app))
+    return Response(collected, content_type=CONTENT_TYPE_LATEST)
+
+
+def _live_figures(parts: Parts) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(_LiveFigures(parts))
+    return registry
+
+
+class _LiveFigures(Collector):
+    """Asked at the time of the scrape, because no process alone knows them."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        parts = check_parts(self._parts.database, self._parts.redis, self._parts.broker_length)
+        up = GaugeMetricFamily("scoreboard_part_up", "1 when this part is well", labels=["part"])
+        for name, part in parts.items():
+            up.add_metric([name], 1 if part.status == "ok" else 0)
+        yield up
+        pool = GaugeMetricFamily("scoreboard_database_connections", "Connections checked out in this process")
+        pool.add_metric([], self._parts.database.checked_out())
+        yield pool
+        try:
+            backlog = read_backlog(self._parts.database)
+        except POSTGRES_UNAVAILABLE:
+            return
+        yield GaugeMetricFamily("scoreboard_unsettled_actions", "Accepted, not yet settled", value=backlog.unsettled)
+        yield GaugeMetricFamily(
+            "scoreboard_oldest_unsettled_seconds", "Age of the oldest of them", value=backlog.oldest_unsettled_s
+        )
+        yield GaugeMetricFamily(
+            "scoreboard_unannounced_actions", "Settled, not yet published", value=backlog.unannounced
+        )
+
+
+def _check_operator() -> None:
+    """Open in development. Raises InvalidToken, InsufficientPermissions."""
+    settings = current_parts().settings
+    if not settings.is_production:
+        return
+    header = request.headers.get("Authorization", "")
+    expected = settings.operator_token
+    if expected and hmac.compare_digest(header.encode(), f"Bearer {expected}".encode()):
+        return
+    caller = optional_caller()
+    if caller is None:
+        raise InvalidToken
+    if caller.role is not Role.ADMIN:
+        raise InsufficientPermissions

@@ -1,0 +1,79 @@
+"""/v1/users: a player's figures and history."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Blueprint, Response
+
+from scoreboard.domain import errors
+from scoreboard.domain.standings import iso
+from scoreboard.services.read_player import PlayerScore, read_history, read_score
+from scoreboard.web import schemas
+from scoreboard.web.auth import current_caller, optional_caller
+from scoreboard.web.cursors import decode_cursor, encode_cursor
+from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.parts import current_parts
+
+blueprint = Blueprint("players", __name__, url_prefix="/v1/users")
+
+
+@blueprint.get("/me/score")
+@operation("Your score", access=Access.USER, query=schemas.NoQuery, answer=schemas.ScoreInfo, limits="score")
+def show_own_score(query: schemas.NoQuery) -> Response:
+    parts = current_parts()
+    return _score_answer(read_score(parts.database, parts.board, current_caller().user_id, is_own=True))
+
+
+@blueprint.get("/<uuid:user_id>/score")
+@operation(
+    "A player's score",
+    access=Access.BOARD,
+    query=schemas.NoQuery,
+    answer=schemas.ScoreInfo,
+    limits="read",
+    errors=[errors.NotFound],
+)
+def show_score(user_id: UUID, query: schemas.NoQuery) -> Response:
+    parts = current_parts()
+    caller = optional_caller()
+    is_own = caller is not None and caller.user_id == user_id
+    return _score_answer(read_score(parts.database, parts.board, user_id, is_own=is_own))
+
+
+@blueprint.get("/me/history")
+@operation("Your score changes", access=Access.USER, query=schemas.PageQuery, answer=schemas.HistoryPage)
+def show_own_history(query: schemas.PageQuery) -> Response:
+    """Newest first."""
+    cursor = decode_cursor(query.cursor, [int])
+    before = int(cursor[0]) if cursor else None
+    found = read_history(current_parts().database, current_caller().user_id, before_seq=before, limit=query.limit + 1)
+    page = found[: query.limit]
+    items = [
+        {
+            "actionId": str(item.action_id) if item.action_id else None,
+            "actionType": item.action_type,
+            "previousScore": item.previous_score,
+            "increment": item.increment,
+            "newScore": item.new_score,
+            "reason": item.reason,
+            "at": iso(item.at),
+        }
+        for item in page
+    ]
+    return answer({"items": items, "nextCursor": encode_cursor(page[-1].seq) if len(found) > query.limit else None})
+
+
+def _score_answer(found: PlayerScore) -> Response:
+    user = found.user
+    return answer(
+        {
+            "userId": str(user.id),
+            "username": user.username,
+            "score": user.score,
+            "rank": found.rank,
+            "percentile": found.percentile,
+            "totalActions": user.total_actions,
+            "lastUpdated": iso(user.score_reached_at),
+        }
+    )
