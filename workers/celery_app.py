@@ -1,0 +1,57 @@
+"""The Celery application that ``celery -A workers.celery_app`` starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.signals import setup_logging, task_postrun, task_prerun, worker_process_init
+
+from config import Settings, SettingsError
+from scoreboard.live import broker
+from scoreboard.live.broker import CONSUMER_TIMEOUT_S, make_celery
+from scoreboard.logs import configure_logging
+from scoreboard.tracing import init_tracing
+from workers.schedule import SCHEDULE
+
+
+def create_celery(settings: Settings) -> Celery:
+    if not settings.broker_url:
+        raise SettingsError("REDIS_URL or CELERY_BROKER_URL is needed; `scoreboard run` sets it for its own server")
+    celery = make_celery(settings.broker_url, timeout_s=CONSUMER_TIMEOUT_S)
+    celery.conf.update(
+        imports=["workers.tasks"],
+        worker_concurrency=settings.worker_concurrency,
+        beat_schedule=SCHEDULE,
+        # The schedule is read anew this often at least; its shortest period is two seconds.
+        beat_max_loop_interval=5,
+    )
+    return celery
+
+
+settings = Settings.load()
+app = create_celery(settings)
+
+
+@setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    configure_logging(settings.log_level)
+
+
+@worker_process_init.connect
+def _start_process(**_: Any) -> None:
+    init_tracing(settings, "worker")
+
+
+@task_prerun.connect
+def _name_task(task_id: str, task: Any, **_: Any) -> None:
+    structlog.contextvars.bind_contextvars(task_id=task_id, task=task.name)
+
+
+@task_postrun.connect
+def _forget_task(**_: Any) -> None:
+    structlog.contextvars.clear_contextvars()
+
+
+__all__ = ["app", "broker"]

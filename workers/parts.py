@@ -1,0 +1,42 @@
+"""What a worker process works with; made after fork, on first use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import redis
+
+from config import Settings
+from scoreboard.live.connection import make_client
+from scoreboard.live.events import EventLog
+from scoreboard.live.standings import Standings
+from scoreboard.services.catalogue import Catalogue, load_catalogue
+from scoreboard.store.engine import Database, make_engine
+
+# One connection to work with, one to hold the rebuilder's lock.
+_POOL_SIZE = 2
+
+
+@dataclass(frozen=True)
+class Parts:
+    database: Database
+    redis: redis.Redis
+    standings: Standings
+    events: EventLog
+    catalogue: Catalogue
+
+
+@cache
+def parts() -> Parts:
+    """The parts of this process. Raises CatalogueError."""
+    settings = Settings.load()
+    assert settings.database_url and settings.redis_url
+    client = make_client(settings.redis_url)
+    return Parts(
+        database=Database(make_engine(settings.database_url, _POOL_SIZE, name="worker")),
+        redis=client,
+        standings=Standings(client),
+        events=EventLog(client),
+        catalogue=load_catalogue(settings.catalogue_path),
+    )

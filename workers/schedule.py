@@ -1,0 +1,37 @@
+"""What beat rings for, and how often (seconds)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery.beat import ScheduleEntry, Scheduler
+
+from scoreboard.live import broker
+from scoreboard.live.broker import QUEUE_MAX_MESSAGES, queue_length
+
+log = structlog.get_logger(__name__)
+
+SCHEDULE: dict[str, dict[str, Any]] = {
+    # What got lost is found within two sweeps: rows are left alone for their first three seconds.
+    "sweep": {"task": broker.SWEEP, "schedule": 2.0},
+    # An emptied Redis serves from Postgres until this notices.
+    "ensure-board": {"task": broker.ENSURE_BOARD, "schedule": 2.0},
+    # Counts all players: a second's work on a board of millions.
+    "compare-board": {"task": broker.COMPARE_BOARD, "schedule": 60.0},
+    "housekeeping": {"task": broker.HOUSEKEEPING, "schedule": 60.0},
+}
+
+
+class BoundedScheduler(Scheduler):  # type: ignore[misc]  # celery is untyped here
+    """Keeps its schedule in memory and rings no more when nobody answers: the queue stays bounded."""
+
+    def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
+        try:
+            if queue_length(self.app) >= QUEUE_MAX_MESSAGES:
+                log.warning("schedule_skipped", task=entry.task, hint="no worker takes messages from the queue")
+                return
+        except Exception as error:  # the broker's client raises many kinds; the schedule goes on
+            log.warning("broker_unavailable", error=str(error))
+            return
+        super().apply_entry(entry, producer=producer)

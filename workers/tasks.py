@@ -1,0 +1,92 @@
+"""The tasks. Each may be delivered any number of times, in any order, or not at all."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import structlog
+
+from scoreboard import metrics
+from scoreboard.live import broker
+from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
+from scoreboard.services.announce import announce
+from scoreboard.services.figures import note_worker
+from scoreboard.services.housekeeping import keep_house
+from scoreboard.services.rebuild_board import ensure_board
+from scoreboard.services.rebuild_board import rebuild_board as rebuild
+from scoreboard.services.settle_actions import settle_actions
+from scoreboard.services.sweep import sweep as sweep_up
+from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
+from workers.celery_app import app
+from workers.parts import parts
+
+log = structlog.get_logger(__name__)
+
+
+@app.task(name=broker.SETTLE)
+def settle(action_ids: list[str]) -> None:
+    """Settle a batch of accepted actions and tell of it. When Postgres is down the sweep settles them later."""
+    work = parts()
+    with metrics.SETTLE_SECONDS.time():
+        try:
+            settled = settle_actions(work.database, work.catalogue, [UUID(each) for each in action_ids])
+            is_announced = announce(work.database, work.standings, work.events, settled)
+        except POSTGRES_UNAVAILABLE as error:
+            log.warning("settle_postponed", error=str(error).splitlines()[0], actions=len(action_ids))
+            return
+    for each in settled:
+        metrics.SETTLED.labels(each.outcome.state).inc()
+    if not is_announced:
+        metrics.UNANNOUNCED.inc()
+
+
+@app.task(name=broker.SWEEP)
+def sweep() -> None:
+    """Pick up what was left behind, and show that a worker is there."""
+    work = parts()
+    try:
+        note_worker(work.redis)
+    except REDIS_UNAVAILABLE as error:
+        log.warning("worker_not_noted", error=str(error))
+    try:
+        swept = sweep_up(work.database, work.catalogue, work.standings, work.events)
+    except POSTGRES_UNAVAILABLE as error:
+        log.warning("sweep_postponed", error=str(error).splitlines()[0])
+        return
+    for kind in ("settled", "announced", "published"):
+        metrics.SWEPT.labels(kind).inc(getattr(swept, kind))
+
+
+@app.task(name=broker.ENSURE_BOARD)
+def ensure_whole_board() -> None:
+    """Refill the board when Redis was emptied or restarted."""
+    _ensure(compare=False)
+
+
+@app.task(name=broker.COMPARE_BOARD)
+def compare_board() -> None:
+    """Refill the board when it lacks players."""
+    _ensure(compare=True)
+
+
+@app.task(name=broker.REBUILD, soft_time_limit=1800, time_limit=1860)
+def rebuild_board() -> None:
+    """Refill the board because an admin asked for it."""
+    work = parts()
+    rebuild(work.database, work.standings, work.events)
+    metrics.REBUILDS.inc()
+
+
+@app.task(name=broker.HOUSEKEEPING)
+def housekeeping() -> None:
+    """Expired tokens, old sessions, next months' partitions."""
+    keep_house(parts().database)
+
+
+def _ensure(*, compare: bool) -> None:
+    work = parts()
+    try:
+        if ensure_board(work.database, work.standings, work.events, compare=compare):
+            metrics.REBUILDS.inc()
+    except (*REDIS_UNAVAILABLE, *POSTGRES_UNAVAILABLE) as error:
+        log.warning("board_not_ensured", error=str(error).splitlines()[0])
