@@ -1,0 +1,24 @@
+# The interpreter that requirements.txt was made with.
+FROM python:3.11-slim-trixie AS build
+COPY requirements.txt /requirements.txt
+# Everything comes as wheels: no compiler is needed, and none is in the image.
+RUN python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes --requirement /requirements.txt
+
+FROM python:3.11-slim-trixie
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin scoreboard
+COPY --from=build /venv /venv
+COPY . /app
+WORKDIR /app
+ENV PATH=/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    ENVIRONMENT=production \
+    PORT=8000
+# By number, so that an orchestrator can see that it is not root.
+USER 10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['PORT'] + '/health', timeout=2)"]
+# The web process; deploy/compose.yaml and the Procfile have the others.
+CMD ["gunicorn", "--config", "deploy/gunicorn.conf.py", "app:create_app()"]

@@ -1,0 +1,59 @@
+"""``scoreboard create-admin``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from scoreboard.cli.servers import open_database, resolved_settings
+from scoreboard.domain.accounts import Role
+from scoreboard.domain.errors import ScoreboardError
+from scoreboard.services.passwords import Passwords
+from scoreboard.services.register import create_staff
+from scoreboard.store.migrate import upgrade
+
+
+@click.command()
+@click.option("--username", envvar="ADMIN_USERNAME", prompt="User name", help="Also ADMIN_USERNAME.")
+@click.option("--email", envvar="ADMIN_EMAIL", prompt="E-mail address", help="Also ADMIN_EMAIL.")
+@click.option(
+    "--password",
+    envvar="ADMIN_PASSWORD",
+    prompt=True,
+    hide_input=True,
+    confirmation_prompt=True,
+    help="Also ADMIN_PASSWORD, which keeps it out of the shell's history.",
+)
+@click.option(
+    "--role",
+    type=click.Choice(["admin", "system"]),
+    default="admin",
+    show_default=True,
+    help="system: a trusted game server that completes actions for its players.",
+)
+def command(username: str, email: str, password: str, role: str) -> None:
+    """Create an admin, or a system account for a game server. Neither is on the board."""
+    with resolved_settings() as settings:
+        assert settings.database_url is not None
+        upgrade(settings.database_url)
+        try:
+            user = create_staff(
+                open_database(settings),
+                Passwords(),
+                username=username,
+                email=email,
+                password=password,
+                role=Role(role),
+            )
+        except ScoreboardError as error:
+            click.echo(_explain(error), err=True)
+            sys.exit(1)
+    click.echo(f"Created {role} {user.username} with id {user.id}.")
+
+
+def _explain(error: ScoreboardError) -> str:
+    fields = error.details.get("fields")
+    if isinstance(fields, dict):
+        return "; ".join(f"{name} {problem}" for name, problem in fields.items())
+    return error.message

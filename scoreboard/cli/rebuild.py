@@ -1,0 +1,29 @@
+"""``scoreboard rebuild``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from tqdm import tqdm
+
+from scoreboard.cli.servers import open_database, open_redis, resolved_settings
+from scoreboard.live.standings import RebuildOvertakenError
+from scoreboard.services.rebuild_board import RebuildRunningError, rebuild_board
+
+
+@click.command()
+def command() -> None:
+    """Fill Redis again from PostgreSQL, while serving: reads come from PostgreSQL meanwhile."""
+    with resolved_settings() as settings:
+        standings, events = open_redis(settings)
+        try:
+            with tqdm(unit=" accounts", disable=None) as progress:
+                written = rebuild_board(open_database(settings), standings, events, progress.update)
+        except RebuildRunningError:
+            click.echo("Another rebuild is under way.", err=True)
+            sys.exit(1)
+        except RebuildOvertakenError:
+            click.echo("Redis was emptied during the rebuild; run it again.", err=True)
+            sys.exit(1)
+    click.echo(f"The board is whole: {written} accounts written.")
