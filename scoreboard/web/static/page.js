@@ -1,0 +1,76 @@
+/** The page at `/`: puts board, account, standing and game together. */
+
+import { Scoreboard } from "./scoreboard.js";
+import { startGame } from "./game.js";
+import { AccountForm } from "./page/account.js";
+import { Announcer } from "./page/announcer.js";
+import { BoardView } from "./page/board.js";
+import { byId, setText } from "./page/dom.js";
+import { Standing } from "./page/standing.js";
+import { agoText, stateText } from "./page/texts.js";
+
+const scoreboard = new Scoreboard();
+const announcer = new Announcer(byId("announcer"));
+const board = new BoardView(announcer);
+const standing = new Standing(scoreboard, board);
+const account = new AccountForm(scoreboard);
+let updatedAt = /** @type {string | null} */ (null);
+let hasBeenLive = false;
+
+function showTotal(/** @type {number | undefined} */ total) {
+  if (typeof total === "number") setText("total-players", total.toLocaleString("en"));
+}
+
+scoreboard.addEventListener("board", (event) => {
+  const { detail } = /** @type {CustomEvent} */ (event);
+  updatedAt = detail.updatedAt;
+  showTotal(detail.totalPlayers);
+  board.show(detail);
+  standing.boardChanged();
+  showAge();
+});
+
+scoreboard.addEventListener("state", (event) => {
+  const { state } = /** @type {CustomEvent} */ (event).detail;
+  byId("connection").dataset.state = state;
+  hasBeenLive ||= state === "live";
+  setText("connection-text", stateText(state, hasBeenLive));
+});
+
+scoreboard.addEventListener("auth", (event) => {
+  const { user, reason } = /** @type {CustomEvent} */ (event).detail;
+  showUser(user);
+  account.userChanged(user, reason);
+});
+
+function showUser(/** @type {import("./scoreboard/types.js").User | null} */ user) {
+  byId("whoami").hidden = !user;
+  byId("account").hidden = Boolean(user);
+  byId("go-sign-in").hidden = Boolean(user);
+  setText("whoami-name", user?.username ?? "");
+  board.setMe(user?.id ?? null);
+  standing.userChanged(user);
+}
+
+function showAge() {
+  setText("updated", agoText(updatedAt, Date.now()));
+}
+
+byId("sign-out").addEventListener("click", async () => {
+  try {
+    await scoreboard.logout();
+  } catch {
+    announcer.say("Signing out did not reach the service. Try again.", true);
+    standing.note("Signing out did not reach the service. Try again.");
+  }
+});
+
+byId("go-sign-in").addEventListener("click", () => account.show("login"));
+// A way in for someone who looks at the page with the developer tools, and for tests.
+Object.assign(window, { scoreboard });
+
+await scoreboard.open();
+showUser(scoreboard.user);
+startGame({ scoreboard, announcer });
+setInterval(showAge, 1_000);
+document.documentElement.dataset.ready = "true";

@@ -1,0 +1,151 @@
+/** The form for new players and for those who come back. */
+
+import { byId, setText } from "./dom.js";
+
+const FIELDS = ["username", "email", "password"];
+const TAKEN = /** @type {Record<string, [string, string]>} */ ({
+  USERNAME_TAKEN: ["username", "This name is taken. Try another one."],
+  EMAIL_TAKEN: ["email", "An account with this address exists. Sign in instead?"],
+});
+const AFTER = /** @type {Record<string, string>} */ ({
+  expired: "Your session has ended. Sign in again.",
+  banned: "This account is banned.",
+});
+
+/** @param {string} name @returns {HTMLInputElement} */
+function input(name) {
+  return /** @type {HTMLInputElement} */ (byId(name));
+}
+
+export class AccountForm {
+  /** @type {"register" | "login"} */
+  #mode = "register";
+
+  /** @param {import("../scoreboard.js").Scoreboard} scoreboard */
+  constructor(scoreboard) {
+    this.scoreboard = scoreboard;
+    byId("mode-register").addEventListener("click", () => this.#setMode("register"));
+    byId("mode-login").addEventListener("click", () => this.#setMode("login"));
+    byId("account-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    for (const name of FIELDS) input(name).addEventListener("input", () => this.#fieldError(name, ""));
+  }
+
+  /** Bring the form to the reader. @param {"register" | "login"} mode */
+  show(mode) {
+    this.#setMode(mode);
+    byId("account").scrollIntoView({ block: "nearest" });
+    input("username").focus();
+  }
+
+  /** @param {import("../scoreboard/types.js").User | null} user @param {string} reason */
+  userChanged(user, reason) {
+    if (user) {
+      input("password").value = "";
+      this.#clearErrors();
+      if (reason === "signed-in") byId("start").focus({ preventScroll: true });
+    } else if (AFTER[reason]) {
+      this.#setMode("login");
+      this.#formError(AFTER[reason]);
+    }
+  }
+
+  /** @param {"register" | "login"} mode */
+  #setMode(mode) {
+    this.#mode = mode;
+    const isNew = mode === "register";
+    byId("mode-register").setAttribute("aria-pressed", String(isNew));
+    byId("mode-login").setAttribute("aria-pressed", String(!isNew));
+    byId("email-row").hidden = !isNew;
+    byId("password-hint").hidden = !isNew;
+    input("password").autocomplete = isNew ? "new-password" : "current-password";
+    setText("submit", isNew ? "Create account" : "Sign in");
+    setText("account-title", isNew ? "Play for points" : "Welcome back");
+    this.#clearErrors();
+  }
+
+  async #submit() {
+    this.#clearErrors();
+    const username = input("username").value.trim();
+    const email = input("email").value.trim();
+    const password = input("password").value;
+    const isNew = this.#mode === "register";
+    if (!this.#check(isNew ? { username, email, password } : { username, password })) return;
+    const submit = /** @type {HTMLButtonElement} */ (byId("submit"));
+    submit.disabled = true;
+    try {
+      if (isNew) await this.scoreboard.register({ username, email, password });
+      else await this.scoreboard.login({ username, password });
+    } catch (error) {
+      this.#explain(/** @type {import("../scoreboard.js").ApiError} */ (error));
+    } finally {
+      submit.disabled = false;
+    }
+  }
+
+  /** What can be seen without asking the service. @param {Record<string, string>} values */
+  #check(values) {
+    for (const [name, value] of Object.entries(values)) {
+      if (!value) this.#fieldError(name, "Please fill this in.");
+      else if (name === "email" && !input("email").validity.valid) this.#fieldError(name, "This is no e-mail address.");
+    }
+    return this.#focusFirstError();
+  }
+
+  /** @param {import("../scoreboard.js").ApiError} error */
+  #explain(error) {
+    const fields = /** @type {Record<string, string>} */ (error.details?.fields ?? {});
+    const unknown = [];
+    for (const [path, problem] of Object.entries(fields)) {
+      const name = path.split(".").at(-1) ?? "";
+      if (FIELDS.includes(name)) this.#fieldError(name, sentence(problem));
+      else unknown.push(`${path}: ${problem}`);
+    }
+    const taken = TAKEN[error.code];
+    if (taken) this.#fieldError(...taken);
+    const isExplained = taken || Object.keys(fields).length > 0;
+    if (unknown.length || !isExplained) this.#formError(unknown.join("; ") || message(error));
+    this.#focusFirstError();
+  }
+
+  /** @param {string} name @param {string} text empty clears it */
+  #fieldError(name, text) {
+    setText(`${name}-error`, text);
+    if (text) input(name).setAttribute("aria-invalid", "true");
+    else input(name).removeAttribute("aria-invalid");
+  }
+
+  /** @param {string} text */
+  #formError(text) {
+    byId("form-error").hidden = !text;
+    setText("form-error", text);
+  }
+
+  #clearErrors() {
+    for (const name of FIELDS) this.#fieldError(name, "");
+    this.#formError("");
+  }
+
+  /** @returns {boolean} whether there is no error */
+  #focusFirstError() {
+    const wrong = FIELDS.find((name) => input(name).hasAttribute("aria-invalid"));
+    if (wrong) input(wrong).focus();
+    return !wrong;
+  }
+}
+
+/** @param {string} text what a field must be, as the service says it */
+function sentence(text) {
+  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(first) ? first : `${first}.`;
+}
+
+/** @param {import("../scoreboard.js").ApiError} error */
+function message(error) {
+  if (error.status === 0) return "The service cannot be reached. Check your connection and try again.";
+  if (error.status !== 429 && error.status !== 503) return error.message;
+  const seconds = Math.ceil((error.retryAfterMs ?? 1_000) / 1_000);
+  return `Too many tries. Wait ${seconds < 90 ? `${seconds} s` : `${Math.ceil(seconds / 60)} min`}, then try again.`;
+}

@@ -1,0 +1,277 @@
+/** The module's face: one object that connects, signs in and earns points, and tells by events what happens. */
+
+import { Completions } from "./completions.js";
+import { checksum } from "./hmac.js";
+import { ApiError, refusal } from "./http.js";
+import { Live } from "./live.js";
+import { OptimisticScore } from "./score.js";
+import { Session } from "./session.js";
+
+/** @typedef {import("./types.js").Action} Action */
+/** @typedef {import("./types.js").Options} Options */
+/** @typedef {import("./types.js").Outcome} Outcome */
+
+/** How many settled actions are remembered, to tell each outcome once although answer and event both bring it. */
+const REMEMBERED_OUTCOMES = 200;
+
+/** Create a Scoreboard and open it. @param {Options} [options] */
+export async function connect(options) {
+  const scoreboard = new Scoreboard(options);
+  await scoreboard.open();
+  return scoreboard;
+}
+
+/**
+ * Events (all CustomEvent, what they carry is in `detail`): state, board, auth, score, queue, result, dropped,
+ * score:update, rank:change, action:result, reset.
+ */
+export class Scoreboard extends EventTarget {
+  /** @type {string[]} */
+  #told = [];
+
+  /** @param {Options} [options] */
+  constructor(options = {}) {
+    super();
+    const base = new URL(options.baseUrl ?? "", document.baseURI);
+    this.baseUrl = options.baseUrl ? base.href.replace(/\/+$/, "") : location.origin;
+    const isHome = new URL(this.baseUrl).origin === location.origin;
+    const timeoutMs = options.requestTimeoutMs ?? 15_000;
+    const emit = (/** @type {string} */ type, /** @type {any} */ detail) => this.#emit(type, detail);
+    this.session = new Session({
+      baseUrl: this.baseUrl,
+      mode: options.auth ?? (isHome ? "cookies" : "bearer"),
+      timeoutMs,
+      onChange: (user, reason) => this.#userChanged(user, reason),
+    });
+    this.optimistic = new OptimisticScore((detail) => emit("score", { ...detail, userId: this.user?.id ?? null }));
+    this.completions = new Completions({ session: this.session, emit, onOutcome: (outcome) => this.#settled(outcome) });
+    this.live = new Live({
+      emit: (type, detail) => this.#fromStream(type, detail),
+      target: (lastEventId) => this.#streamUrl(lastEventId),
+      probe: (url) => this.#probe(url, timeoutMs),
+      reauthenticate: () => (this.user ? this.session.refresh() : Promise.resolve()),
+      // no-cache: the browser asks with its stored ETag and hides the 304, without a preflight on other origins.
+      fetchBoard: () => this.session.call("GET", "/v1/leaderboard?limit=10&offset=0", { cache: "no-cache" }),
+      channel: () => `scoreboard:live:${this.baseUrl}:${this.user?.id ?? "anonymous"}`,
+      isShared: options.shareTabs ?? true,
+      heartbeatMs: options.heartbeatMs ?? 15_000,
+      pollMs: options.pollMs ?? 5_000,
+      pauseAfterMs: options.pauseAfterMs ?? 120_000,
+    });
+    if (options.tokens) this.setTokens(options.tokens);
+  }
+
+  /** Take up the session of an earlier visit and connect. Never rejects: without a network it goes on trying. */
+  async open() {
+    await this.session.restore();
+    this.live.start();
+    if (this.user) this.#userChanged(this.user, "restored");
+    return this;
+  }
+
+  /** End everything; the object cannot be used again. */
+  close() {
+    this.live.close();
+    this.completions.close();
+    this.session.close();
+  }
+
+  get state() {
+    return this.live.state;
+  }
+
+  get board() {
+    return this.live.board;
+  }
+
+  get user() {
+    return this.session.user;
+  }
+
+  /** The score to show, points on their way included; null when not known. */
+  get score() {
+    return this.optimistic.score;
+  }
+
+  get queued() {
+    return this.completions.size;
+  }
+
+  /** @param {{username: string, email: string, password: string}} account */
+  register(account) {
+    return this.session.register(account);
+  }
+
+  /** @param {{username: string, password: string}} credentials */
+  login(credentials) {
+    return this.session.login(credentials);
+  }
+
+  logout() {
+    return this.session.logout();
+  }
+
+  refresh() {
+    return this.session.refresh();
+  }
+
+  /**
+   * Use tokens that the site got by its own way.
+   *
+   * @param {{accessToken: string, refreshToken?: string, user?: import("./types.js").User}} tokens
+   */
+  setTokens(tokens) {
+    this.session.adopt({ user: { id: subject(tokens.accessToken), username: "" }, ...tokens });
+  }
+
+  /** Try to connect now. */
+  retry() {
+    this.live.retry();
+    this.completions.flush();
+  }
+
+  /** @returns {Promise<any[]>} the catalogue of action types */
+  async types() {
+    return (await this.session.call("GET", "/v1/actions/types")).data.types;
+  }
+
+  /** @param {{limit?: number, offset?: number}} [page] */
+  async leaderboard({ limit = 10, offset = 0 } = {}) {
+    return (await this.session.call("GET", `/v1/leaderboard?limit=${limit}&offset=${offset}`)).data;
+  }
+
+  /** @param {string} [userId] @param {number} [radius] */
+  async around(userId = "me", radius = 5) {
+    const path = `/v1/leaderboard/around/${encodeURIComponent(userId)}?radius=${radius}`;
+    return (await this.session.call("GET", path)).data;
+  }
+
+  /** The user's own score, rank and percentile, fresh from the service. */
+  async me() {
+    const { data } = await this.session.call("GET", "/v1/users/me/score");
+    this.optimistic.confirm(data.score);
+    return data;
+  }
+
+  /** @param {{cursor?: string, limit?: number}} [page] */
+  async history({ cursor, limit = 20 } = {}) {
+    const query = new URLSearchParams({ limit: String(limit), ...(cursor && { cursor }) });
+    return (await this.session.call("GET", `/v1/users/me/history?${query}`)).data;
+  }
+
+  /**
+   * Ask for an action; its clock runs from the answer on.
+   *
+   * @param {string} actionType
+   * @param {Record<string, unknown>} [metadata]
+   * @returns {Promise<Action>}
+   */
+  async start(actionType, metadata = {}) {
+    const { data } = await this.session.call("POST", "/v1/actions/request", { body: { actionType, metadata } });
+    return { ...data, actionType, startedAt: performance.now() };
+  }
+
+  /**
+   * Complete an action. Resolves with its outcome, with status `accepted` when it is settled later (event `result`),
+   * or `queued` when the service cannot be reached now. Rejects with ApiError when it is refused for good.
+   *
+   * @param {Action} action
+   * @param {{completionTime?: number, points?: number, data?: string}} [result] completionTime in ms since start
+   * @returns {Promise<Outcome>}
+   */
+  async finish(action, { completionTime = performance.now() - action.startedAt, points, data } = {}) {
+    const proof = { completionTime: Math.round(completionTime), points, data };
+    const { actionId, actionToken, proofKey } = action;
+    const signature = await checksum(proofKey, { actionId, ...proof });
+    const expected = points ?? action.maxPoints;
+    const body = { actionId, actionToken, proof: { ...proof, checksum: signature } };
+    const answer = this.completions.add(body, expected);
+    this.optimistic.expect(actionId, expected);
+    return answer;
+  }
+
+  /** @param {string} lastEventId */
+  async #streamUrl(lastEventId) {
+    const query = new URLSearchParams();
+    if (lastEventId) query.set("lastEventId", lastEventId);
+    if (this.session.mode === "bearer" && this.user) {
+      query.set("ticket", (await this.session.call("POST", "/v1/stream/ticket")).data.ticket);
+    }
+    const suffix = query.size ?? [...query].length ? `?${query}` : "";
+    return `${this.baseUrl}/v1/leaderboard/stream${suffix}`;
+  }
+
+  /**
+   * Ask with fetch for what EventSource hides: the status and Retry-After.
+   *
+   * @param {string} url
+   * @param {number} timeoutMs
+   */
+  async #probe(url, timeoutMs) {
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), timeoutMs);
+    try {
+      const response = await fetch(url, {
+        headers: { Accept: "text/event-stream" },
+        credentials: this.session.mode === "cookies" ? "same-origin" : "omit",
+        cache: "no-store",
+        signal: abort.signal,
+      });
+      return response.ok ? null : refusal(response, await response.json().catch(() => null));
+    } catch {
+      return new ApiError(0, "NETWORK", "The service cannot be reached.");
+    } finally {
+      clearTimeout(timer);
+      abort.abort(); // A stream that did open would stay open.
+    }
+  }
+
+  /** @param {import("./types.js").User | null} user @param {string} reason */
+  #userChanged(user, reason) {
+    this.optimistic.clear();
+    if (user) {
+      if (typeof user.score === "number" && reason === "signed-in") this.optimistic.confirm(user.score);
+      for (const [actionId, points] of this.completions.expected()) this.optimistic.expect(actionId, points);
+      this.completions.flush();
+    }
+    if (reason !== "restored") this.live.restart();
+    this.#emit("auth", { user, reason });
+    this.#emit("queue", { size: this.queued });
+  }
+
+  /** @param {string} type @param {any} detail */
+  #fromStream(type, detail) {
+    const isMine = detail.userId === undefined || detail.userId === this.user?.id;
+    if (type === "score:update" && isMine) this.optimistic.confirm(detail.newScore);
+    if (type === "action:result") this.#settled(detail);
+    if (type === "state" && detail.state === "live") this.completions.flush();
+    this.#emit(type, detail);
+  }
+
+  /** @param {Outcome} outcome */
+  #settled(outcome) {
+    // A held action is settled again by the review; each state of it is told once.
+    const key = `${outcome.actionId}:${outcome.status}`;
+    if (this.#told.includes(key)) return;
+    this.#told = [...this.#told.slice(1 - REMEMBERED_OUTCOMES), key];
+    this.completions.settled(outcome);
+    this.optimistic.settle(outcome.actionId, outcome);
+    this.#emit("result", outcome);
+  }
+
+  /** @param {string} type @param {any} detail */
+  #emit(type, detail) {
+    if (type === "dropped") this.optimistic.settle(detail.actionId, { status: "dropped", reason: detail.code });
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** The user id in an access token, unverified: only to know which rows and entries are one's own. */
+function subject(/** @type {string} */ token) {
+  try {
+    const payload = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
+    return String(JSON.parse(atob(payload)).sub);
+  } catch {
+    return "me";
+  }
+}

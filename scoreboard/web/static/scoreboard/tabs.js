@@ -1,0 +1,101 @@
+/**
+ * One stream for all tabs of an origin: HTTP/1.1 lets a browser have six connections to a host, and five streams
+ * would leave one for everything else.
+ *
+ * The tab that holds a Web Lock leads: it has the stream and passes on what comes. When it closes, pauses or dies the
+ * browser gives the lock to the next one. Without locks (plain http) or channels every tab has its own stream.
+ */
+
+/** A leader is alive when it says something this often; it does so by itself. */
+const BEAT_MS = 15_000;
+
+export class Tabs {
+  isLeader = false;
+  /** @type {BroadcastChannel | null} */
+  #channel = null;
+  #generation = 0;
+  /** @type {() => void} */
+  #release = () => {};
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #beat;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #watchdog;
+
+  /**
+   * @param {{onLead: () => void, onDepose: () => void, onMessage: (message: any) => void, snapshot: () => any,
+   *   isShared: boolean}} setup `snapshot` is what a tab that comes later is told
+   */
+  constructor(setup) {
+    this.setup = setup;
+    this.isShared = setup.isShared && "locks" in navigator && "BroadcastChannel" in globalThis;
+  }
+
+  /** Take part; calls `onLead` at once or when it is this tab's turn. @param {string} name */
+  join(name) {
+    this.leave();
+    if (!this.isShared) {
+      this.isLeader = true;
+      return this.setup.onLead();
+    }
+    const generation = this.#generation;
+    this.#channel = new BroadcastChannel(name);
+    this.#channel.onmessage = (event) => this.#receive(event.data, name);
+    this.#request(name, generation, {});
+    this.#channel.postMessage({ kind: "hello" });
+    this.#watch(name);
+  }
+
+  leave() {
+    this.#generation += 1;
+    this.isLeader = false;
+    clearInterval(this.#beat);
+    clearTimeout(this.#watchdog);
+    this.#release();
+    this.#release = () => {};
+    this.#channel?.close();
+    this.#channel = null;
+  }
+
+  /** Pass on to the tabs that follow; does nothing unless this one leads. @param {object} message */
+  publish(message) {
+    if (this.isLeader) this.#channel?.postMessage(message);
+  }
+
+  /** @param {string} name @param {number} generation @param {LockOptions} options */
+  #request(name, generation, options) {
+    const lead = () => {
+      if (generation !== this.#generation) return undefined;
+      clearTimeout(this.#watchdog);
+      this.isLeader = true;
+      this.#beat = setInterval(() => this.publish({ kind: "beat" }), BEAT_MS);
+      this.setup.onLead();
+      return new Promise((/** @type {(value?: unknown) => void} */ resolve) => { this.#release = resolve; });
+    };
+    navigator.locks.request(name, options, lead).catch(() => {
+      if (generation === this.#generation && this.isLeader) this.#depose(name);
+    });
+  }
+
+  /** Another tab took the lock by force, believing this one dead: follow it. @param {string} name */
+  #depose(name) {
+    this.setup.onDepose();
+    this.join(name);
+  }
+
+  /** @param {any} message @param {string} name */
+  #receive(message, name) {
+    if (message.kind === "hello") {
+      this.publish({ kind: "snapshot", ...this.setup.snapshot() });
+    } else if (!this.isLeader) {
+      this.#watch(name);
+      if (message.kind !== "beat") this.setup.onMessage(message);
+    }
+  }
+
+  /** @param {string} name */
+  #watch(name) {
+    const generation = this.#generation;
+    clearTimeout(this.#watchdog);
+    this.#watchdog = setTimeout(() => this.#request(name, generation, { steal: true }), BEAT_MS * 2.5);
+  }
+}
