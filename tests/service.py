@@ -1,0 +1,140 @@
+"""The real service for functional tests: every process of the Procfile, on real servers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import sqlalchemy as sa
+from honcho.environ import parse_procfile
+
+from config import ROOT, environment_with
+from scoreboard.local import LocalServers
+from scoreboard.local.servers import free_port
+from scoreboard.local.supervisor import Supervisor
+from scoreboard.store.migrate import upgrade
+
+START_WAIT_S = 45.0
+# One address plays everybody in a test: the limits stay on, further up. Tests of limits set their own.
+GENEROUS_LIMITS = {
+    "RATE_LIMIT_LOGIN": "10000/minute",
+    "RATE_LIMIT_LOGIN_ADDRESS": "10000/minute",
+    "RATE_LIMIT_REQUEST": "10000/minute",
+    "RATE_LIMIT_COMPLETE": "10000/minute",
+    "RATE_LIMIT_READ": "100000/minute",
+    "RATE_LIMIT_SCORE": "100000/minute",
+    "RATE_LIMIT_ANONYMOUS": "1000000/hour",
+    "RATE_LIMIT_STREAM": "100000/minute",
+    "MAX_STREAMS_PER_IP": "1000",
+    "MAX_STREAMS_PER_USER": "100",
+    "MAX_OPEN_ACTIONS": "100",
+}
+
+
+@dataclass
+class Service:
+    """A running service with a database and a Valkey of its own."""
+
+    url: str
+    settings_env: dict[str, str]
+    servers: LocalServers
+    supervisor: Supervisor
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def database_url(self) -> str:
+        return self.settings_env["DATABASE_URL"]
+
+    @property
+    def redis_url(self) -> str:
+        return self.settings_env["REDIS_URL"]
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a ``scoreboard`` command against this service."""
+        return subprocess.run(
+            [sys.executable, "-m", "scoreboard", *arguments],
+            cwd=ROOT,
+            env=environment_with(**self.settings_env, **environment),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def wait_until_up(self) -> None:
+        deadline = time.monotonic() + START_WAIT_S
+        while time.monotonic() < deadline:
+            if dead := self.supervisor.ended():
+                raise RuntimeError(f"{dead.name} ended:\n" + "\n".join(dead.tail))
+            try:
+                health = httpx.get(f"{self.url}/health/detailed", timeout=5).json()
+                if health["data"]["status"] == "ok":
+                    return
+            except (httpx.HTTPError, KeyError, ValueError):
+                pass
+            time.sleep(0.1)
+        raise RuntimeError("the service did not get well in time:\n" + "\n".join(self.lines[-40:]))
+
+
+@contextmanager
+def running_service(database_servers: LocalServers, **environment: str) -> Iterator[Service]:
+    """Start web, worker and beat with a fresh database and a fresh Valkey; stop them all at the end."""
+    with ExitStack() as closing:
+        folder = closing.enter_context(open_folder())
+        servers = closing.enter_context(LocalServers(folder / "servers", with_postgres=False))
+        port = free_port()
+        metrics = folder / "metrics"
+        metrics.mkdir(parents=True)
+        settings_env = {
+            "DATABASE_URL": fresh_database(database_servers.database_url),
+            "REDIS_URL": servers.redis_url,
+            "PORT": str(port),
+            "SCOREBOARD_DATA": str(folder / "data"),
+            "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+            **GENEROUS_LIMITS,
+            **environment,
+        }
+        upgrade(settings_env["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg2://"))
+        lines: list[str] = []
+        supervisor = Supervisor(lines.append)
+        closing.callback(supervisor.stop)
+        commands = parse_procfile((ROOT / "Procfile").read_text(encoding="utf-8")).processes
+        # The Procfile's programs are those of this environment, also when it isn't activated.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        for name in ("web", "worker", "beat"):
+            supervisor.start(name, commands[name], env=environment_with(**settings_env, PATH=path), cwd=ROOT)
+        service = Service(f"http://127.0.0.1:{port}", settings_env, servers, supervisor, lines)
+        service.wait_until_up()
+        yield service
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that the servers' unprivileged user may enter too; pytest's own are closed to others."""
+    folder = Path(tempfile.mkdtemp(prefix="scoreboard-test-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fresh_database(server_url: str) -> str:
+    """The URL of a new, empty database on that server."""
+    name = f"test_{uuid4().hex}"
+    url = sa.make_url(server_url.replace("postgresql://", "postgresql+psycopg2://"))
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
+    engine.dispose()
+    return url.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
