@@ -39,5 +39,8 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # Three lines for each task, thirty times a minute when nothing happens; tasks log what they did themselves.
+    for chatty in ("celery.beat", "celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     # Each limit that is reached would be logged once more here, with the caller's key.
     logging.getLogger("flask-limiter").setLevel(logging.ERROR)

@@ -23,7 +23,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
 }
 
 
-class BoundedScheduler(Scheduler):  # type: ignore[misc]  # celery is untyped here
+class BoundedScheduler(Scheduler):
     """Keeps its schedule in memory and rings no more when nobody answers: the queue stays bounded."""
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:

@@ -60,7 +60,7 @@ def command(users: int, tokens: Path | None, prefix: str, password: str) -> None
 
 
 def _write(
-    batches: Iterator[list[Seeded]], tokens: Path | None, application: Flask | None, progress: "tqdm[NoReturn]"
+    batches: Iterator[list[Seeded]], tokens: Path | None, application: Flask | None, progress: tqdm[NoReturn]
 ) -> None:
     with ExitStack() as closing:
         file = closing.enter_context(tokens.open("w", encoding="utf-8")) if tokens else None

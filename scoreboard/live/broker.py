@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from celery import Celery
@@ -61,7 +62,8 @@ def make_celery(broker_url: str, *, timeout_s: float = PRODUCER_TIMEOUT_S) -> Ce
 def queue_length(celery: Celery) -> int:
     """Messages waiting in the broker. Raises whatever the broker's client raises."""
     with celery.connection_for_write() as connection:
-        return int(connection.default_channel.client.llen(QUEUE))
+        channel: Any = connection.default_channel
+        return int(channel.client.llen(QUEUE))
 
 
 class Ringer:
@@ -72,5 +74,6 @@ class Ringer:
 
     def __call__(self, action_ids: Sequence[UUID]) -> None:
         with self._celery.producer_pool.acquire(block=True, timeout=1) as producer:
-            if producer.channel.client.llen(QUEUE) < QUEUE_MAX_MESSAGES:
+            channel: Any = producer.channel
+            if channel.client.llen(QUEUE) < QUEUE_MAX_MESSAGES:
                 self._celery.send_task(SETTLE, args=[[str(each) for each in action_ids]], producer=producer)

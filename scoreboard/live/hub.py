@@ -95,7 +95,7 @@ class Hub:
         self._read_top = read_top
         self._find_alive = find_alive
         self._interval_s = interval_s
-        self._unavailable = (*UNAVAILABLE, *unavailable)
+        self._unavailable: tuple[type[Exception], ...] = (*UNAVAILABLE, *unavailable)
         self._lock = threading.RLock()
         self._progress = threading.Condition(self._lock)
         self._subscriptions: set[Subscription] = set()

@@ -133,7 +133,7 @@ class Standings:
         return marker is not None and text(marker) == self._run_id()
 
     def count_players(self) -> int:
-        return int(self._client.zcard(self._standings))  # type: ignore[arg-type]  # sync client
+        return int(self._client.zcard(self._standings))
 
     def _run_id(self) -> str:
         info: Any = self._client.info("server")

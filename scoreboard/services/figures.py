@@ -68,8 +68,8 @@ def overall(parts: dict[str, Part]) -> str:
 def count_accounts(database: Database) -> dict[str, int]:
     """Accounts by status."""
     with database.read_stale() as connection:
-        rows = connection.execute(sa.select(users.c.status, sa.func.count()).group_by(users.c.status))
-        return {status: count for status, count in rows}
+        rows = connection.execute(sa.select(users.c.status, sa.func.count().label("accounts")).group_by(users.c.status))
+        return {row.status: row.accounts for row in rows}
 
 
 def read_backlog(database: Database) -> actions.Backlog:

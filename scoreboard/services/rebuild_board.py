@@ -27,7 +27,7 @@ class RebuildRunningError(Exception):
 
 
 def rebuild_board(
-    database: Database, standings: Standings, events: EventLog, on_progress: Callable[[int], None] = lambda _: None
+    database: Database, standings: Standings, events: EventLog, on_progress: Callable[[int], object] = lambda _: None
 ) -> int:
     """Empty the board, fill it from Postgres and declare it whole; returns the number of accounts written.
 

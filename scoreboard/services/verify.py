@@ -51,7 +51,7 @@ class _Head:
 
 
 def verify(
-    database: Database, standings: Standings | None, on_progress: Callable[[int], None] = lambda _: None
+    database: Database, standings: Standings | None, on_progress: Callable[[int], object] = lambda _: None
 ) -> Report:
     """Check the invariants; ``standings`` None leaves Redis out. Safe while serving.
 
@@ -87,7 +87,7 @@ def _heads(connection: sa.Connection) -> dict[UUID, _Head]:
 
 
 def _check_ledger(
-    connection: sa.Connection, heads: dict[UUID, _Head], report: Report, on_progress: Callable[[int], None]
+    connection: sa.Connection, heads: dict[UUID, _Head], report: Report, on_progress: Callable[[int], object]
 ) -> None:
     unseen = set(heads)
     for user_id, entries in groupby(ledger.stream_entries(connection, batch=_BATCH), key=lambda entry: entry.user_id):
@@ -205,8 +205,7 @@ def _still_off(database: Database, standings: Standings, suspects: list[UUID]) -
         found = standings.read_around(user_id, radius=0)
         entry = found.board.entries[0] if found and found.board.entries else None
         is_visible = row is not None and row.status != "banned" and not row.is_hidden
-        if is_visible != (entry is not None):
-            off.append(user_id)
-        elif row is not None and entry and (entry.score, entry.updated_at) != (row.score, row.score_reached_at):
+        expected = (row.score, row.score_reached_at) if row and is_visible else None
+        if expected != ((entry.score, entry.updated_at) if entry else None):
             off.append(user_id)
     return off

@@ -68,7 +68,8 @@ _ISSUE = sa.text(
 def lock_open_actions(connection: sa.Connection, user_id: UUID) -> datetime:
     """Hold the user's place in issuing until the transaction ends; returns the database's time."""
     connection.execute(_LOCK_OPEN, {"user_id": user_id.hex})
-    return connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return now
 
 
 def insert_issued(
@@ -104,12 +105,10 @@ def insert_issued(
 
 def next_expiry_s(connection: sa.Connection, user_id: UUID) -> float:
     """Seconds until the first of the user's open actions expires; 1 when there is none."""
-    soonest = connection.execute(
-        sa.select(sa.extract("epoch", sa.func.min(actions.c.expires_at) - sa.func.now())).where(
-            actions.c.user_id == user_id, actions.c.state == State.ISSUED.value, actions.c.expires_at > sa.func.now()
-        )
-    ).scalar_one()
-    return float(soonest) if soonest is not None else 1.0
+    left = sa.extract("epoch", sa.func.min(actions.c.expires_at) - sa.func.now())
+    is_open = sa.and_(actions.c.state == State.ISSUED.value, actions.c.expires_at > sa.func.now())
+    query = sa.select(sa.func.coalesce(left, 1)).where(actions.c.user_id == user_id, is_open)
+    return float(connection.execute(query).scalar_one())
 
 
 def accept(

@@ -57,7 +57,7 @@ def rank_of(connection: sa.Connection, user_id: UUID) -> int | None:
 
 def stream_standings(connection: sa.Connection, *, batch: int) -> Iterator[list[Standing]]:
     """Every account's standing, hidden and banned ones too, in batches through a server-side cursor."""
-    is_visible = sa.literal_column("status <> 'banned' AND NOT is_hidden").label("is_visible")
+    is_visible: sa.Label[bool] = sa.literal_column("status <> 'banned' AND NOT is_hidden").label("is_visible")
     query = sa.select(*_ROW, users.c.standing_version, is_visible).order_by(users.c.id)
     result = connection.execution_options(yield_per=batch).execute(query)
     for rows in result.partitions():

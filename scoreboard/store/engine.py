@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 # UUID objects go in and come out of every statement, arrays included.
-register_uuid()
+register_uuid()  # type: ignore[no-untyped-call]  # its stubs leave it untyped
 
 # A statement that takes longer is broken: every query of the service is an index
 # lookup or a bounded batch. Locks are held for milliseconds; five seconds means a

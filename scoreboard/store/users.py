@@ -52,7 +52,7 @@ class User:
 _COLUMNS = [users.c[name] for name in User.__dataclass_fields__]
 
 
-def _user(row: sa.Row[Any]) -> User:
+def _user(row: sa.Row[*tuple[Any, ...]]) -> User:
     values = {name: row._mapping[name] for name in User.__dataclass_fields__}
     values["role"] = Role(values["role"])
     values["status"] = Status(values["status"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, after_this_request, current_app, g, request
 from flask_jwt_extended import (
     JWTManager,
     create_access_token,
@@ -92,9 +93,9 @@ def _headers() -> dict[str, str] | None:
 
 def access_token(user_id: str, session_id: str) -> str:
     """Needs an application context."""
-    return create_access_token(
-        user_id, additional_claims={"sid": session_id, "use": "access"}, additional_headers=_headers()
-    )
+    claims = {"sid": session_id, "use": "access"}
+    token: str = create_access_token(user_id, additional_claims=claims, additional_headers=_headers())
+    return token
 
 
 def sign_in_answer(sign_in: SignIn) -> dict[str, object]:
@@ -122,6 +123,18 @@ def set_cookies(response: Response, answer: dict[str, object]) -> None:
 
 def drop_cookies(response: Response) -> None:
     unset_jwt_cookies(response)
+
+
+def drop_cookies_on_refusal(body_token: str | None) -> None:
+    """Take the browser's cookies away if this request, which relies on them, is refused as unauthorised."""
+    if body_token is not None or "Authorization" in request.headers or not request.cookies:
+        return
+
+    @after_this_request
+    def drop(response: Response) -> Response:
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            drop_cookies(response)
+        return response
 
 
 # -- checking them ---------------------------------------------------------------------

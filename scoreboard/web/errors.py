@@ -84,7 +84,7 @@ def _unavailable(error: Exception) -> ResponseReturnValue:
 
 
 def _unexpected(error: Exception) -> ResponseReturnValue:
-    log.exception("request_failed", path=request.path, exc_info=error)
+    log.error("request_failed", path=request.path, exc_info=error)
     return _answer(500, "INTERNAL_ERROR", "Something went wrong on our side.", {}, {})
 
 

@@ -39,7 +39,8 @@ def client_address() -> str:
 
 
 def _caller() -> Caller | None:
-    return g.get("caller")
+    caller: Caller | None = g.get("caller")
+    return caller
 
 
 def _is_signed_in() -> bool:

@@ -17,7 +17,7 @@ from scoreboard.web.errors import STATUS
 from scoreboard.web.operation import Access, Operation
 
 _REF = "#/components/schemas/{model}"
-_SECURED = [{"bearer": []}, {"cookie": []}]
+_SECURED: list[dict[str, list[str]]] = [{"bearer": []}, {"cookie": []}]
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.ANYONE: [],
     Access.PUBLIC: [{}, *_SECURED],

@@ -127,6 +127,6 @@ def _hash_runner() -> Runner:
     pool = ThreadPool(_HASH_THREADS)
 
     def run(function: Callable[..., object], *arguments: str) -> object:
-        return cast(object, pool.apply(function, arguments))
+        return pool.apply(function, arguments)
 
     return run

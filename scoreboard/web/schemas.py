@@ -216,7 +216,13 @@ class Nothing(Answer):
 
 class PointsInfo(Answer):
     kind: Literal["fixed", "computed", "reported"]
-    value: int | None = None
+    value: int | None = Field(None, description="of fixed points")
+    base: float | None = Field(
+        None, description="of computed points: times a factor per name in multiply, rounded down"
+    )
+    multiply: dict[str, dict[str, float] | None] | None = Field(
+        None, description="metadata name → factor by value; null: the metadata number itself"
+    )
     maximum: int
 
 

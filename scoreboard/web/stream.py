@@ -44,8 +44,13 @@ _SAFE_FETCH_SITES = ("same-origin", "same-site", "none")
 class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-sse is untyped
     """The stream of the board and, for a signed-in player, of what concerns them."""
 
-    def publish(
-        self, data: Any, type: str | None = None, id: Any = None, retry: Any = None, channel: str = BOARD_TARGET
+    def publish(  # flask-sse's own signature
+        self,
+        data: Any,
+        type: str | None = None,  # noqa: A002
+        id: Any = None,  # noqa: A002
+        retry: Any = None,
+        channel: str = BOARD_TARGET,
     ) -> None:
         """Publish through the event stream; ``channel`` is ``user:<id>``. Ids and retry are the stream's own."""
         del id, retry
@@ -151,7 +156,7 @@ def _bound_socket() -> None:
 blueprint = LiveBlueprint("live", __name__, url_prefix="/v1")
 
 
-@blueprint.get("/leaderboard/stream", endpoint="stream")
+@blueprint.get("/leaderboard/stream", endpoint="stream")  # type: ignore[untyped-decorator]  # flask-sse is untyped
 @operation(
     "The live stream",
     access=Access.BOARD,
@@ -169,7 +174,7 @@ def open_stream(query: schemas.StreamQuery) -> Response:
     return response
 
 
-@blueprint.post("/stream/ticket")
+@blueprint.post("/stream/ticket")  # type: ignore[untyped-decorator]  # flask-sse is untyped
 @operation("A ticket for the stream", access=Access.USER, answer=schemas.Ticket)
 def create_ticket() -> Response:
     """Lets an EventSource on another site open the stream as this user: `?ticket=`."""

@@ -9,7 +9,14 @@ from scoreboard.services.log_in import log_in
 from scoreboard.services.register import register
 from scoreboard.services.sessions import SignIn, log_out, refresh_session
 from scoreboard.web import schemas
-from scoreboard.web.auth import current_caller, drop_cookies, refresh_claims, set_cookies, sign_in_answer
+from scoreboard.web.auth import (
+    current_caller,
+    drop_cookies,
+    drop_cookies_on_refusal,
+    refresh_claims,
+    set_cookies,
+    sign_in_answer,
+)
 from scoreboard.web.operation import Access, answer, operation
 from scoreboard.web.origin import request_origin
 from scoreboard.web.parts import current_parts
@@ -81,6 +88,8 @@ def refresh(body: schemas.Refresh) -> Response:
     The old one dies; using a dead one revokes the whole family.
     """
     parts = current_parts()
+    # A refused cookie is of no more use; left in place, it would have every stream of that browser refused.
+    drop_cookies_on_refusal(body.refresh_token)
     session_id, refresh_id, is_cookie = refresh_claims(body.refresh_token)
     renewed = refresh_session(
         parts.database,

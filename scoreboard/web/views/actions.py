@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from fractions import Fraction
 from uuid import UUID
 
 from flask import Blueprint, Response, url_for
 
 from scoreboard.domain import errors
-from scoreboard.domain.actions import SETTLED, ActionType, FixedPoints, Proof
+from scoreboard.domain.actions import SETTLED, ActionType, ComputedPoints, FixedPoints, Proof
 from scoreboard.domain.standings import iso
 from scoreboard.services.accept_action import Completion, accept_action
 from scoreboard.services.issue_action import issue_action, player_of
@@ -165,11 +167,18 @@ def _status_url(action_id: object) -> str:
     return url_for("actions.show_action", action_id=str(action_id))
 
 
+def _floats(table: Mapping[str, Fraction]) -> dict[str, float]:
+    return {value: float(factor) for value, factor in table.items()}
+
+
 def _type_json(action_type: ActionType) -> dict[str, object]:
     points = action_type.points
     shown: dict[str, object] = {"kind": points.kind, "maximum": points.maximum}
     if isinstance(points, FixedPoints):
         shown["value"] = points.value
+    elif isinstance(points, ComputedPoints):
+        shown["base"] = float(points.base)
+        shown["multiply"] = {name: table and _floats(table) for name, table in points.multiply.items()}
     return {
         "code": action_type.code,
         "title": action_type.title,
