@@ -5,8 +5,10 @@ from __future__ import annotations
 import resource
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -18,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from config import Settings, environment_with
 
 _settings = Settings.load()
+# How soon streams end after SIGTERM.
+_STOP_POLL_S = 0.2
 
 
 def _raise_open_files_limit() -> int:
@@ -76,6 +80,18 @@ control_socket_disable = True
 # The heartbeat file of a worker, in memory where there is such a folder: a slow disk must not look like a dead worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # gunicorn makes a nameless file
 raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_metrics_folder()}"]
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Let streams end when the worker is told to: parked in their mailboxes, they would hold it to the last second."""
+
+    def end_streams() -> None:
+        while worker.alive:
+            time.sleep(_STOP_POLL_S)
+        application: Any = worker.wsgi
+        application.extensions["scoreboard"].hub.stop()
+
+    threading.Thread(target=end_streams, name="end-streams", daemon=True).start()
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn's signature

@@ -8,8 +8,7 @@ what the client asks for. ``publish`` keeps its meaning.
 from __future__ import annotations
 
 import random
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,13 +30,10 @@ from scoreboard.web.auth import current_caller, optional_caller
 from scoreboard.web.limits import client_address
 from scoreboard.web.operation import Access, answer, operation
 from scoreboard.web.parts import Parts, current_parts
+from scoreboard.web.peer import bound_socket
 
 # Browsers come back after one to three seconds, not all at once.
 _RETRY_MS = (1_000, 3_000)
-# Bytes the kernel may hold for a browser that doesn't read: a few boards.
-_SEND_BUFFER_BYTES = 65_536
-# A browser that has not taken a byte for so long has stopped reading.
-_WRITE_TIMEOUT_S = 30.0
 _SAFE_FETCH_SITES = ("same-origin", "same-site", "none")
 
 
@@ -76,10 +72,8 @@ class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-s
         except BaseException:
             parts.places.release(place)
             raise
-        _bound_socket()
-        response = current_app.response_class(
-            _Frames(parts, subscription, place, _seconds_left()), mimetype="text/event-stream"
-        )
+        frames = _Frames(parts, subscription, place, _seconds_left(), bound_socket(request.environ, subscription.close))
+        response = current_app.response_class(frames, mimetype="text/event-stream")
         # no-transform and X-Accel-Buffering keep proxies from holding events back.
         response.headers["Cache-Control"] = "no-cache, no-transform"
         response.headers["X-Accel-Buffering"] = "no"
@@ -92,11 +86,19 @@ class _Frames:
     Runs outside of the request: no database connection, no request context.
     """
 
-    def __init__(self, parts: Parts, subscription: Subscription, place: str, seconds_left: float | None) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        subscription: Subscription,
+        place: str,
+        seconds_left: float | None,
+        unwatch: Callable[[], None],
+    ) -> None:
         self._parts = parts
         self._subscription = subscription
         self._place = place
         self._seconds_left = seconds_left
+        self._unwatch = unwatch
         self._is_open = True
         metrics.STREAMS.inc()
 
@@ -122,6 +124,7 @@ class _Frames:
         """Called by the server when the browser has gone or the stream has ended."""
         if self._is_open:
             self._is_open = False
+            self._unwatch()
             self._parts.hub.unsubscribe(self._subscription)
             self._parts.places.release(self._place)
             metrics.STREAMS.dec()
@@ -143,14 +146,6 @@ def _seconds_left() -> float | None:
     """Until the caller's access ends; None for anonymous callers."""
     expires_at: int | None = g.get("access_expires_at")
     return expires_at - datetime.now(UTC).timestamp() if expires_at and g.get("caller") else None
-
-
-def _bound_socket() -> None:
-    """Let a browser that stops reading cost a bounded buffer and a bounded wait."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        connection.settimeout(_WRITE_TIMEOUT_S)
 
 
 blueprint = LiveBlueprint("live", __name__, url_prefix="/v1")
