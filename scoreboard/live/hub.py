@@ -143,6 +143,7 @@ class Hub:
     def expect(self, action_id: UUID) -> Iterator[Expectation]:
         """Be told of an action's outcome; open it before the action is accepted."""
         self.start()
+        self._is_ready.wait(_CATCH_UP_S)
         expectation = Expectation()
         with self._lock:
             self._expectations.setdefault(action_id, set()).add(expectation)
@@ -248,20 +249,23 @@ class Hub:
         if ours.epoch == position.epoch and position < ours:
             # Redis came back with an older copy of itself: ids would be given out twice.
             position = self._log.begin_epoch()
-        if ours.epoch != position.epoch:
-            self._start_history(position)
+        if ours.epoch == 0:
+            history = History.since(self._log.latest(STREAM_MAX_ENTRIES), position)
+            with self._lock:
+                self._history = history
+        elif ours.epoch != position.epoch:
+            self._begin_after(History.since(self._log.latest(STREAM_MAX_ENTRIES), position).complete_after)
         self.is_connected = True
         self._is_dirty = True
         log.info("hub_connected", position=str(self._history.position))
 
-    def _start_history(self, position: Position) -> None:
-        history = History.since(self._log.latest(STREAM_MAX_ENTRIES), position)
+    def _begin_after(self, position: Position) -> None:
+        """Start over behind a gap: every reader gets a reset, then all that follows this position."""
         with self._lock:
-            is_first = self._history.position.epoch == 0
-            self._history = history
-            subscriptions = [] if is_first else list(self._subscriptions)
-        for subscription in subscriptions:
-            self.start_over(subscription)
+            self._history = History(position)
+            for subscription in self._subscriptions:
+                self.start_over(subscription)
+        self._is_dirty = True
 
     def _wait_ms(self) -> int:
         if not self._is_dirty:
@@ -271,11 +275,9 @@ class Hub:
     def _dispatch(self, entries: list[Received]) -> None:
         for entry in entries:
             if self._is_beyond_gap(entry):
-                self._start_history(entry.position)
-                self._is_dirty = True
+                self._begin_after(Position(entry.position.epoch, entry.position.offset - entry.count))
             with self._lock:
-                if entry.position > self._history.position:
-                    self._history.append(entry)
+                self._history.append(entry)
                 self._route(entry)
                 self._progress.notify_all()
 

@@ -11,6 +11,8 @@ from flask import Blueprint, Response, url_for
 from scoreboard.domain import errors
 from scoreboard.domain.actions import SETTLED, ActionType, ComputedPoints, FixedPoints, Proof
 from scoreboard.domain.standings import iso
+from scoreboard.live.hub import Expectation
+from scoreboard.live.mailbox import Deadline
 from scoreboard.services.accept_action import Completion, accept_action
 from scoreboard.services.issue_action import issue_action, player_of
 from scoreboard.services.outcomes import outcome_json, outcome_of
@@ -23,6 +25,9 @@ from scoreboard.web.operation import Access, answer, operation
 from scoreboard.web.origin import request_origin
 from scoreboard.web.parts import Parts, current_parts
 from scoreboard.web.preferences import preferred_wait_s
+
+# How often a waiting request looks at the row itself.
+_LOOK_S = 1.0
 
 blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
 
@@ -100,18 +105,27 @@ def complete_action(body: schemas.ActionCompletion) -> Response:
     completion = Completion(body.action_id, body.action_token, proof)
     wait_s = preferred_wait_s()
     if wait_s is None:
-        stored = _accept(parts, player, completion)
-        return _completed(parts, body.action_id, stored)
+        return _completed(parts, body.action_id, _accept(parts, player, completion))
     with parts.hub.expect(body.action_id) as expectation:
         stored = _accept(parts, player, completion)
         if stored is None or stored.state not in SETTLED:
-            outcome = expectation.wait(wait_s)
-            if outcome is not None:
-                return _applied_preference(_outcome_answer(outcome), wait_s)
-            # The event may have been lost with Redis; the row is the truth.
-            with parts.database.read() as connection:
-                stored = actions.get_action(connection, body.action_id)
-        return _applied_preference(_completed(parts, body.action_id, stored), wait_s)
+            stored = _await(parts, expectation, body.action_id, wait_s)
+    response = (
+        _outcome_answer(expectation.outcome) if expectation.outcome else _completed(parts, body.action_id, stored)
+    )
+    response.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
+    return response
+
+
+def _await(parts: Parts, expectation: Expectation, action_id: UUID, wait_s: float) -> Action | None:
+    """Wait until the outcome is told, or stands in the row: the event may have been lost with Redis."""
+    deadline = Deadline(wait_s)
+    while expectation.wait(min(deadline.left_s, _LOOK_S)) is None:
+        with parts.database.read() as connection:
+            stored = actions.get_action(connection, action_id)
+        if deadline.left_s <= 0 or (stored is not None and stored.state in SETTLED):
+            return stored
+    return None
 
 
 @blueprint.get("/<uuid:action_id>")
@@ -156,11 +170,6 @@ def _completed(parts: Parts, action_id: UUID, stored: Action | None) -> Response
 
 def _outcome_answer(outcome: dict[str, object]) -> Response:
     return answer({**outcome, "statusUrl": _status_url(outcome["actionId"])})
-
-
-def _applied_preference(response: Response, wait_s: float) -> Response:
-    response.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
-    return response
 
 
 def _status_url(action_id: object) -> str:
