@@ -23,6 +23,8 @@ STREAM = "sb:events"
 POSITION = "sb:events:position"
 BOARD_TARGET = f"board:{DEFAULT_BOARD}"
 CONTROL_TARGET = "control"
+# Between services and hubs only: browsers get the board itself.
+BOARD_CHANGED = "board:changed"
 # About 50,000 entries of some 400 bytes are 20 MB in Redis and in each web process:
 # the last minutes of a busy service, hours of a quiet one.
 STREAM_MAX_ENTRIES = 50_000
@@ -100,7 +102,12 @@ def for_user(
 
 def board_changed(updated_user: Mapping[str, object] | None) -> Entry:
     """Tells the hubs that the visible top may have changed."""
-    return Entry(BOARD_TARGET, orjson.dumps(updated_user))
+    return Entry(BOARD_TARGET, orjson.dumps([(BOARD_CHANGED, updated_user)]))
+
+
+def for_everyone(event: Event) -> Entry:
+    """A passing word to all who watch; it carries no state, so nobody gets it later."""
+    return Entry(BOARD_TARGET, orjson.dumps([(event.type, event.data)]))
 
 
 def session_ended(session_id: UUID) -> Entry:

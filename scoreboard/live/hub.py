@@ -22,6 +22,7 @@ from scoreboard.domain.events import INITIAL, RESET, UPDATE, board_event
 from scoreboard.domain.standings import Board
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.events import (
+    BOARD_CHANGED,
     BOARD_TARGET,
     CONTROL_TARGET,
     STREAM_MAX_ENTRIES,
@@ -288,8 +289,8 @@ class Hub:
 
     def _route(self, entry: Received) -> None:
         if entry.target == BOARD_TARGET:
-            self._is_dirty = True
-            self._updated_user = orjson.loads(entry.payload) or self._updated_user
+            for _, kind, data in entry.events():
+                self._tell_everyone(kind, data)
         elif entry.target == CONTROL_TARGET:
             self._end_streams(orjson.loads(entry.payload))
         else:
@@ -299,6 +300,14 @@ class Hub:
             outcome = orjson.loads(entry.outcome)
             for expectation in self._expectations[entry.action_id]:
                 expectation.fulfil(outcome)
+
+    def _tell_everyone(self, kind: str, data: bytes) -> None:
+        if kind == BOARD_CHANGED:
+            self._is_dirty = True
+            self._updated_user = orjson.loads(data) or self._updated_user
+            return
+        for subscription in self._subscriptions:
+            subscription.mailbox.put_private(frame(kind, data))
 
     def _end_streams(self, command: dict[str, str]) -> None:
         for subscription in self._subscriptions:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import orjson
 from flask import Response, current_app, g, request
@@ -19,8 +20,8 @@ from flask_sse import Message, ServerSentEventsBlueprint
 
 from scoreboard import metrics
 from scoreboard.domain import errors
-from scoreboard.domain.events import HEARTBEAT
-from scoreboard.live.events import BOARD_TARGET, Entry
+from scoreboard.domain.events import HEARTBEAT, Event
+from scoreboard.live.events import BOARD_TARGET, for_everyone, for_user
 from scoreboard.live.frames import json_frame, retry_frame
 from scoreboard.live.hub import Hub, Subscription
 from scoreboard.live.mailbox import Deadline
@@ -34,6 +35,8 @@ from scoreboard.web.peer import bound_socket
 
 # Browsers come back after one to three seconds, not all at once.
 _RETRY_MS = (1_000, 3_000)
+# Shorter than the client's socket time-out.
+_MESSAGES_BLOCK_MS = 500
 _SAFE_FETCH_SITES = ("same-origin", "same-site", "none")
 
 
@@ -48,14 +51,30 @@ class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-s
         retry: Any = None,
         channel: str = BOARD_TARGET,
     ) -> None:
-        """Publish through the event stream; ``channel`` is ``user:<id>``. Ids and retry are the stream's own."""
-        del id, retry
-        payload = orjson.dumps([(type or "message", data)])
-        current_parts().events.publish([Entry(channel, payload)])
+        """Tell everyone who watches, or one player (``channel="user:<id>"``), who gets it also on coming back.
+
+        ``id`` and ``retry`` are the stream's own to give and must stay None.
+        """
+        if id is not None or retry is not None:
+            raise ValueError("ids and retry are given by the stream itself")
+        event = Event(type or "message", data)
+        user_id = channel.removeprefix("user:")
+        entry = for_everyone(event) if channel == BOARD_TARGET else for_user(UUID(user_id), [event])
+        current_parts().events.publish([entry])
 
     def messages(self, channel: str = BOARD_TARGET) -> Iterator[Message]:
-        """Not offered: browsers are fed by the hub, which no request may read from directly."""
-        raise NotImplementedError(f"subscribe to the hub instead of {channel}")
+        """What is published to a channel from now on, for scripts and debugging; holds a connection to Redis.
+
+        Browsers don't come this way: the hub feeds them.
+        """
+        event_log = current_parts().events
+        position = event_log.position()
+        while True:
+            for entry in event_log.read(position, block_ms=_MESSAGES_BLOCK_MS, count=100):
+                position = entry.position
+                if entry.target == channel:
+                    for place, kind, payload in entry.events():
+                        yield Message(orjson.loads(payload), type=kind, id=str(place))
 
     def stream(self, last_event_id: str | None = None) -> Response:
         """The view behind ``GET /v1/leaderboard/stream``; the header's id wins over the query's."""

@@ -194,7 +194,7 @@ class Game {
     this.#action = null;
     if (!action) return this.#practised(ms);
     this.#awaited = action.actionId;
-    this.#show("…", `${secondsText(ms)}, asking the service`);
+    this.#show("Done", `${secondsText(ms)}, asking the service`);
     try {
       const outcome = await this.scoreboard.finish(action, { completionTime: ms });
       if (this.#awaited === action.actionId) this.#showOutcome(outcome);
@@ -238,6 +238,8 @@ class Game {
     const big = make("strong", { "data-testid": "outcome-headline" }, headline);
     outcome.dataset.mood = mood;
     outcome.replaceChildren(big, make("span", { "data-testid": "outcome-text" }, text));
+    // Said apart: what was hidden a moment ago, as the outcome was, is not reliably read out by itself.
+    this.announcer.say(`${headline}. ${text}`, true);
     if (mood !== "good") return;
     animate(big, [
       { transform: "translateY(18px) scale(.7)", opacity: 0 },

@@ -20,6 +20,11 @@ function cookie(name) {
   return pair ? decodeURIComponent(pair.slice(name.length + 1)) : "";
 }
 
+/** Why a session is over. @param {ApiError} error */
+function ending(error) {
+  return error.code === "ACCOUNT_BANNED" ? "banned" : "expired";
+}
+
 export class Session {
   /** @type {User | null} */
   user = null;
@@ -65,7 +70,7 @@ export class Session {
       else await this.refresh();
     } catch (error) {
       // A service that is down says nothing about the session: keep it, calls will show.
-      if (!(error instanceof ApiError) || !error.isTransient) this.#forget("expired");
+      if (!(error instanceof ApiError) || !error.isTransient) this.#forget(error instanceof ApiError ? ending(error) : "expired");
     }
   }
 
@@ -164,7 +169,7 @@ export class Session {
       const { data } = await this.#send("POST", "/v1/auth/refresh", { body, headers, anonymous });
       this.adopt(data);
     } catch (error) {
-      if (error instanceof ApiError && !error.isTransient) this.#forget("expired");
+      if (error instanceof ApiError && !error.isTransient) this.#forget(ending(error));
       throw error;
     }
   }

@@ -36,7 +36,7 @@ const SILENT_HEARTBEATS = 2.5;
  * @typedef {object} StreamSetup
  * @property {(lastEventId: string) => Promise<string>} target the address to open; may fetch a ticket
  * @property {(url: string) => Promise<ApiError | null>} probe why the address was refused; null if it was not
- * @property {() => Promise<void>} reauthenticate called once after a 401
+ * @property {() => Promise<void>} reauthenticate called once after a refusal of the user
  * @property {(type: string, data: any, id: string) => void} onEvent
  * @property {() => void} onLive
  * @property {(failures: number, retryInMs: number, error: ApiError | null) => void} onDown
@@ -153,7 +153,8 @@ export class Stream {
     const generation = this.#generation;
     const error = navigator.onLine ? await this.setup.probe(url) : null;
     if (generation !== this.#generation) return;
-    if (error?.status === 401 && this.#mayReauthenticate) {
+    const isAboutUser = error?.status === 401 || error?.code === "ACCOUNT_BANNED";
+    if (isAboutUser && this.#mayReauthenticate) {
       this.#mayReauthenticate = false;
       await this.setup.reauthenticate().catch(() => {});
       if (generation === this.#generation) this.open();
