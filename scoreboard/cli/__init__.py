@@ -11,7 +11,7 @@ COMMANDS = {
     "run": "Run the whole service on this machine, with its own servers where none are set.",
     "migrate": "Bring the database's tables up to date.",
     "seed": "Make many players at once, with tokens for load tests.",
-    "create-admin": "Make a user an admin, or a new admin.",
+    "create-admin": "Create an admin, or a system account for a game server.",
     "rebuild": "Fill Redis again from PostgreSQL.",
     "verify": "Prove the ledger, the scores and Redis against each other.",
     "replay": "Play an event log through the HTTP API.",

@@ -8,9 +8,9 @@ import click
 
 from scoreboard.cli.servers import open_database, resolved_settings
 from scoreboard.domain.accounts import Role
-from scoreboard.domain.errors import ScoreboardError
+from scoreboard.domain.errors import ScoreboardError, UsernameTaken
 from scoreboard.services.passwords import Passwords
-from scoreboard.services.register import create_staff
+from scoreboard.services.register import create_staff, has_role
 from scoreboard.store.migrate import upgrade
 
 
@@ -33,19 +33,24 @@ from scoreboard.store.migrate import upgrade
     help="system: a trusted game server that completes actions for its players.",
 )
 def command(username: str, email: str, password: str, role: str) -> None:
-    """Create an admin, or a system account for a game server. Neither is on the board."""
+    """Create an admin, or a system account for a game server. Neither is on the board.
+
+    When there is such an account already, nothing is changed and the command succeeds: scripts may repeat it.
+    """
     with resolved_settings() as settings:
         assert settings.database_url is not None
         upgrade(settings.database_url)
+        database = open_database(settings)
         try:
             user = create_staff(
-                open_database(settings),
-                Passwords(),
-                username=username,
-                email=email,
-                password=password,
-                role=Role(role),
+                database, Passwords(), username=username, email=email, password=password, role=Role(role)
             )
+        except UsernameTaken as error:
+            if not has_role(database, username, Role(role)):
+                click.echo(error.message, err=True)
+                sys.exit(1)
+            click.echo(f"There is a {role} {username} already; nothing was changed, the password neither.")
+            return
         except ScoreboardError as error:
             click.echo(_explain(error), err=True)
             sys.exit(1)

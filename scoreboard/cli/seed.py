@@ -43,7 +43,7 @@ def command(users: int, tokens: Path | None, prefix: str, password: str) -> None
         assert settings.database_url is not None
         upgrade(settings.database_url)
         database = open_database(settings)
-        application = create_app(settings) if tokens else None
+        application = create_app(settings.model_copy(update={"log_level": "WARNING"})) if tokens else None
         batches = seed_players(
             database,
             Passwords(),

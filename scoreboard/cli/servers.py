@@ -15,6 +15,7 @@ from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
 from scoreboard.local.errors import LocalServersError
 from scoreboard.local.resolve import resolve_settings
+from scoreboard.logs import configure_logging
 from scoreboard.services.catalogue import CatalogueError
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.engine import Database, make_engine
@@ -28,6 +29,8 @@ _TIMEOUT_S = 10.0
 @contextmanager
 def resolved_settings() -> Iterator[Settings]:
     """Settings whose servers are there; wrong settings and dead servers end the command with one clear line."""
+    # A command's own words are its output; what the services log matters when something is wrong.
+    configure_logging("WARNING")
     try:
         with resolve_settings(Settings.load()) as settings:
             yield settings

@@ -67,6 +67,13 @@ def create_staff(
     return user
 
 
+def has_role(database: Database, username: str, role: Role) -> bool:
+    """Whether there is an account of this name with this role."""
+    with database.read() as connection:
+        found = users.get_credentials(connection, username_key(username))
+    return found is not None and found[0].role is role
+
+
 def _checked_name(username: str, password: str) -> str:
     fields = {}
     name = username

@@ -20,9 +20,9 @@ function cookie(name) {
   return pair ? decodeURIComponent(pair.slice(name.length + 1)) : "";
 }
 
-/** Why a session is over. @param {ApiError} error */
+/** Why a session is over. @param {unknown} error */
 function ending(error) {
-  return error.code === "ACCOUNT_BANNED" ? "banned" : "expired";
+  return error instanceof ApiError && error.code === "ACCOUNT_BANNED" ? "banned" : "expired";
 }
 
 export class Session {
@@ -70,7 +70,7 @@ export class Session {
       else await this.refresh();
     } catch (error) {
       // A service that is down says nothing about the session: keep it, calls will show.
-      if (!(error instanceof ApiError) || !error.isTransient) this.#forget(error instanceof ApiError ? ending(error) : "expired");
+      if (!(error instanceof ApiError) || !error.isTransient) this.#forget(ending(error));
     }
   }
 
