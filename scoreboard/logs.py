@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 import orjson
 import structlog
 
 
-def configure_logging(level: str) -> None:
-    """Send structlog's and the standard library's messages to standard output as JSON."""
+def configure_logging(level: str, more: Sequence[structlog.types.Processor] = ()) -> None:
+    """Send structlog's and the standard library's messages to standard output as JSON, completed by ``more``."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        *more,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -30,6 +31,8 @@ def configure_logging(level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # Not earlier: whoever else takes the record, such as Sentry, wants the exception itself.
+                structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(
                     serializer=lambda event, **_: orjson.dumps(event, default=str).decode()
                 ),

@@ -11,7 +11,6 @@ from scoreboard.domain import ledger
 from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.actions import MAX_SAFE_INTEGER
 from scoreboard.domain.errors import InsufficientPermissions, NotFound, ValidationFailed
-from scoreboard.domain.events import Event, score_updated
 from scoreboard.live.events import EventLog, user_ended
 from scoreboard.live.standings import Standings
 from scoreboard.services.publish import publish_quietly, publish_standing
@@ -81,14 +80,14 @@ class Moderation:
             changed = users.change_user(
                 connection,
                 user_id,
+                previous_score=entry.previous_score,
                 score=entry.new_score,
                 score_reached_at=max(user.score_reached_at, now),
                 ledger_seq=entry.seq,
                 ledger_hash=entry.hash,
             )
             self._audit(connection, "score.adjusted", user_id, reason, amount=amount, newScore=entry.new_score)
-        told: list[Event] = [score_updated(user_id, entry.previous_score, entry.new_score, None)]
-        publish_standing(self.database, self.standings, self.events, user_id, told)
+        publish_standing(self.database, self.standings, self.events, user_id)
         return changed
 
     def _change_status(self, user_id: UUID, reason: str, event: str, before: set[Status], after: Status) -> User:

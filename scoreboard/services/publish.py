@@ -6,18 +6,20 @@ What can't be published now stays noted in Postgres, and a sweep publishes it la
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 import structlog
 
-from scoreboard.domain.events import Event, UpdatedUser, rank_changed
+from scoreboard.domain.events import UpdatedUser, rank_changed, score_updated
 from scoreboard.domain.standings import TOP_SIZE
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.events import Entry, EventLog, board_changed, for_user
 from scoreboard.live.standings import Applied, Standings
 from scoreboard.store import users
 from scoreboard.store.engine import Database
+from scoreboard.store.users import StandingNote
 
 log = structlog.get_logger(__name__)
 
@@ -35,30 +37,39 @@ def publish_quietly(events: EventLog, entries: Sequence[Entry]) -> bool:
     return True
 
 
-def publish_standing(
-    database: Database, standings: Standings, events: EventLog, user_id: UUID, private: Sequence[Event] = ()
-) -> None:
-    """Publish one player's changed standing now, if Redis answers; the sweep does it otherwise."""
-    if private:
-        publish_quietly(events, [for_user(user_id, private)])
+def publish_standing(database: Database, standings: Standings, events: EventLog, user_id: UUID) -> None:
+    """Publish one player's noted changes now, if Redis answers; the sweep does it otherwise."""
     try:
-        publish_outbox(database, standings, events, user_id=user_id)
+        publish_notes(database, standings, events, user_id=user_id)
     except UNAVAILABLE as error:
         log.warning("standing_not_published", error=str(error), user_id=str(user_id))
 
 
-def publish_outbox(database: Database, standings: Standings, events: EventLog, *, user_id: UUID | None = None) -> int:
+def publish_notes(database: Database, standings: Standings, events: EventLog, *, user_id: UUID | None = None) -> int:
     """Publish noted standings (one player's, or the oldest of all); returns how many notes were done."""
     with database.read() as connection:
-        notes = users.pending_outbox(connection, user_id, limit=PUBLISH_BATCH)
+        notes = users.pending_notes(connection, user_id, limit=PUBLISH_BATCH)
         if not notes:
             return 0
-        changed = users.take_standings(connection, sorted({user for _, user in notes}))
+        changed = users.take_standings(connection, sorted({note.user_id for note in notes}))
     applied = standings.apply(changed)
-    events.publish(entries_after(applied, {}))
+    changes = [note for note in notes if note.new_score is not None and note.previous_score is not None]
+    increments: Counter[UUID] = Counter()
+    for note in changes:
+        increments[note.user_id] += (note.new_score or 0) - (note.previous_score or 0)
+    told = [_score_entry(note, applied) for note in changes]
+    events.publish(told + entries_after(applied, increments))
     with database.write() as connection:
-        users.clear_outbox(connection, [note for note, _ in notes])
+        users.clear_notes(connection, [note.id for note in notes])
     return len(notes)
+
+
+def _score_entry(note: StandingNote, applied: Applied) -> Entry:
+    rank = next((move.new_rank for move in applied.moves if move.user_id == note.user_id), None)
+    new_rank = rank if applied.is_whole else None
+    return for_user(
+        note.user_id, [score_updated(note.user_id, note.previous_score or 0, note.new_score or 0, new_rank)]
+    )
 
 
 def entries_after(applied: Applied, increments: Mapping[UUID, int], *, told: Collection[UUID] = ()) -> list[Entry]:

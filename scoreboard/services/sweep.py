@@ -11,7 +11,7 @@ from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
 from scoreboard.services.announce import announce, announce_left_behind
 from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.publish import publish_outbox
+from scoreboard.services.publish import publish_notes
 from scoreboard.services.settle_actions import settle_actions
 from scoreboard.store import actions
 from scoreboard.store.engine import Database
@@ -44,7 +44,7 @@ def sweep(
     settled = _settle_left_behind(database, catalogue, standings, events, older_than_s)
     announced = announce_left_behind(database, standings, events, older_than_s=older_than_s, limit=_BATCH)
     try:
-        published = publish_outbox(database, standings, events)
+        published = publish_notes(database, standings, events)
     except UNAVAILABLE:
         published = 0
     if settled or announced or published:

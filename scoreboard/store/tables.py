@@ -194,6 +194,9 @@ standing_outbox = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False),
+    # Both null unless the change was one of the score.
+    sa.Column("previous_score", sa.BigInteger),
+    sa.Column("new_score", sa.BigInteger),
     sa.Column("created_at", _Moment, nullable=False, server_default=_now),
 )
 sa.Index("ix_standing_outbox_user", standing_outbox.c.user_id)

@@ -120,20 +120,40 @@ def lock_user(connection: sa.Connection, user_id: UUID) -> User | None:
     return lock_users(connection, [user_id]).get(user_id)
 
 
-def change_user(connection: sa.Connection, user_id: UUID, **values: object) -> User:
-    """Set columns of a locked user, raise the standing version and note the standing for Redis."""
+def change_user(
+    connection: sa.Connection, user_id: UUID, *, previous_score: int | None = None, **values: object
+) -> User:
+    """Set columns of a locked user, raise the standing version and note the standing for Redis.
+
+    ``previous_score`` is given when the score is among the columns.
+    """
     row = connection.execute(
         sa.update(users)
         .where(users.c.id == user_id)
         .values(standing_version=users.c.standing_version + 1, updated_at=sa.func.clock_timestamp(), **values)
         .returning(*_COLUMNS)
     ).one()
-    note_standing(connection, user_id)
-    return _user(row)
+    user = _user(row)
+    note_standing(connection, user_id, previous_score, user.score if previous_score is not None else None)
+    return user
 
 
-def note_standing(connection: sa.Connection, user_id: UUID) -> None:
-    connection.execute(sa.insert(standing_outbox).values(user_id=user_id))
+@dataclass(frozen=True, slots=True)
+class StandingNote:
+    """A standing that has perhaps not reached Redis; the scores are None unless the score was changed."""
+
+    id: int
+    user_id: UUID
+    previous_score: int | None
+    new_score: int | None
+
+
+def note_standing(
+    connection: sa.Connection, user_id: UUID, previous_score: int | None = None, new_score: int | None = None
+) -> None:
+    connection.execute(
+        sa.insert(standing_outbox).values(user_id=user_id, previous_score=previous_score, new_score=new_score)
+    )
 
 
 def take_standings(connection: sa.Connection, user_ids: Sequence[UUID]) -> list[Standing]:
@@ -141,15 +161,16 @@ def take_standings(connection: sa.Connection, user_ids: Sequence[UUID]) -> list[
     return [_user(row).standing for row in rows]
 
 
-def pending_outbox(connection: sa.Connection, user_id: UUID | None, *, limit: int) -> list[tuple[int, UUID]]:
-    """Oldest notes of standings that may not have reached Redis, as (note id, user id)."""
-    query = sa.select(standing_outbox.c.id, standing_outbox.c.user_id).order_by(standing_outbox.c.id).limit(limit)
+def pending_notes(connection: sa.Connection, user_id: UUID | None, *, limit: int) -> list[StandingNote]:
+    """The oldest notes, of one user or of all."""
+    columns = [standing_outbox.c[name] for name in StandingNote.__dataclass_fields__]
+    query = sa.select(*columns).order_by(standing_outbox.c.id).limit(limit)
     if user_id is not None:
         query = query.where(standing_outbox.c.user_id == user_id)
-    return [(row.id, row.user_id) for row in connection.execute(query)]
+    return [StandingNote(**row._asdict()) for row in connection.execute(query)]
 
 
-def clear_outbox(connection: sa.Connection, note_ids: Sequence[int]) -> None:
+def clear_notes(connection: sa.Connection, note_ids: Sequence[int]) -> None:
     connection.execute(sa.delete(standing_outbox).where(standing_outbox.c.id.in_(note_ids)))
 
 

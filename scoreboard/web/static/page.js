@@ -18,7 +18,9 @@ let updatedAt = /** @type {string | null} */ (null);
 let hasBeenLive = false;
 
 function showTotal(/** @type {number | undefined} */ total) {
-  if (typeof total === "number") setText("total-players", total.toLocaleString("en"));
+  if (typeof total !== "number") return;
+  setText("total-players", total.toLocaleString("en"));
+  setText("total-unit", total === 1 ? "player" : "players");
 }
 
 scoreboard.addEventListener("board", (event) => {
@@ -26,7 +28,7 @@ scoreboard.addEventListener("board", (event) => {
   updatedAt = detail.updatedAt;
   showTotal(detail.totalPlayers);
   board.show(detail);
-  standing.boardChanged();
+  standing.boardChanged(detail.totalPlayers);
   showAge();
 });
 

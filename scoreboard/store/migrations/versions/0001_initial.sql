@@ -155,6 +155,8 @@ CREATE INDEX ix_sessions_live ON sessions (user_id) WHERE revoked_at IS NULL;
 CREATE TABLE standing_outbox (
     id BIGINT GENERATED ALWAYS AS IDENTITY,
     user_id UUID NOT NULL,
+    previous_score BIGINT,
+    new_score BIGINT,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     CONSTRAINT pk_standing_outbox PRIMARY KEY (id),
     CONSTRAINT fk_standing_outbox_user_id FOREIGN KEY(user_id) REFERENCES users (id)

@@ -48,7 +48,10 @@ export class AccountForm {
       if (reason === "signed-in") byId("start").focus({ preventScroll: true });
     } else if (AFTER[reason]) {
       this.#setMode("login");
+      setText("account-title", "Signed out");
       this.#formError(AFTER[reason]);
+      // It happens while the reader looks elsewhere, and changes what the rest of the page shows.
+      byId("account").scrollIntoView({ block: "nearest" });
     }
   }
 

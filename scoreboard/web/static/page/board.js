@@ -1,6 +1,6 @@
 /** The table of the top ten: rows move to their new places, newcomers are welcomed, the own row is marked. */
 
-import { animate, byId, isStill, make, setText } from "./dom.js";
+import { animate, byId, isStill, make } from "./dom.js";
 
 /** @typedef {import("../scoreboard/types.js").Row} Row */
 /** @typedef {import("../scoreboard/types.js").Board} Board */
@@ -54,7 +54,6 @@ export class BoardView {
     }
     this.#isFirst = false;
     byId("board-empty").hidden = leaderboard.length > 0;
-    setText("board-title", leaderboard.length > 0 && leaderboard.length < 10 ? `Top ${leaderboard.length}` : "Top ten");
   }
 
   /** The reader's own row below the ten; null hides it. @param {Row | null} entry */

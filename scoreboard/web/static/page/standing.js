@@ -13,6 +13,7 @@ const RESET_SPREAD_MS = 10_000;
 export class Standing {
   /** @type {{score: number, rank: number | null, percentile: number | null} | null} */
   #mine = null;
+  #total = 0;
   #readAt = -READ_GAP_MS;
   #dueAt = Infinity;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -57,8 +58,9 @@ export class Standing {
     if (user) this.#readIn(0);
   }
 
-  /** Others moving moves this rank too. */
-  boardChanged() {
+  /** Others moving moves this rank too. @param {number | undefined} total players on the board */
+  boardChanged(total) {
+    this.#total = total ?? this.#total;
     if (!this.scoreboard.user) return;
     this.#showOwnRow();
     this.#readIn(DRIFT_MS * (0.75 + Math.random() / 2));
@@ -89,8 +91,8 @@ export class Standing {
       const mine = await this.scoreboard.me();
       if (this.scoreboard.user?.id !== user?.id) return;
       this.#mine = mine;
+      if (typeof mine.percentile === "number") setText("my-percentile", `${Math.floor(mine.percentile)} %`);
       this.#setRank(mine.rank);
-      setText("my-percentile", typeof mine.percentile === "number" ? `${Math.floor(mine.percentile)} %` : "–");
     } catch {
       // The figures stay as they were; the connection's state is shown elsewhere.
     }
@@ -100,8 +102,18 @@ export class Standing {
   #setRank(rank) {
     if (rank === null || rank === undefined) return;
     if (this.#mine) this.#mine.rank = rank;
-    setText("my-rank", rank.toLocaleString("en"));
+    this.#showRank(rank);
     this.#showOwnRow();
+  }
+
+  /** @param {number} rank */
+  #showRank(rank) {
+    setText("my-rank", rank.toLocaleString("en"));
+    if (!this.#total) return;
+    // As the service counts it, but in step with the rank; a total that lags behind must not make it negative.
+    const below = Math.max(0, this.#total - rank);
+    const percentile = this.#total > 1 ? (below / (this.#total - 1)) * 100 : 100;
+    setText("my-percentile", `${Math.floor(percentile)} %`);
   }
 
   /** @param {{score: number | null, pending: number, rolledBack: {points: number} | null}} detail */
@@ -124,7 +136,7 @@ export class Standing {
     const score = this.scoreboard.score ?? this.#mine?.score ?? 0;
     this.board.showOwn(isBelow ? { rank, userId: user.id, username: user.username, score, updatedAt: null } : null);
     const onBoard = user && this.board.find(user.id);
-    if (onBoard) setText("my-rank", String(onBoard.rank));
+    if (onBoard) this.#showRank(onBoard.rank);
   }
 
   /** @param {{size: number, code?: string}} detail */

@@ -181,7 +181,8 @@ export class Live {
   /** Show a board unless a newer one was seen. @param {Board} board @param {"stream" | "poll" | "tab"} source */
   #offer(board, source) {
     if (this.board && board.version < this.board.version) return false;
-    const isNews = board.version !== this.board?.version;
+    // A player who joins below the top changes the total only.
+    const isNews = board.version !== this.board?.version || board.totalPlayers !== this.board?.totalPlayers;
     this.board = { ...board, source };
     if (isNews || source === "poll") this.setup.emit("board", this.board);
     return true;
