@@ -148,6 +148,9 @@ class Settings(BaseSettings):
     # Watching it run.
     prometheus_multiproc_dir: Path | None = Field(None, description="folder through which processes share metrics")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
+    worker_metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="port on which a worker shows its own metrics; needs PROMETHEUS_MULTIPROC_DIR"
+    )
     otel_exporter_otlp_endpoint: str | None = Field(None, description="OpenTelemetry collector; unset: no tracing")
     sentry_dsn: str | None = Field(None, description="Sentry project; unset: no reports")
 
@@ -165,6 +168,8 @@ class Settings(BaseSettings):
                 missing.append("REDIS_URL")
             if missing:
                 raise ValueError("production refuses to start without " + ", ".join(missing))
+        if self.worker_metrics_port and not self.prometheus_multiproc_dir:
+            raise ValueError("WORKER_METRICS_PORT needs PROMETHEUS_MULTIPROC_DIR")
         if bool(self.jwt_private_key) != bool(self.jwt_public_keys):
             raise ValueError("JWT_PRIVATE_KEY and JWT_PUBLIC_KEYS go together")
         return self

@@ -53,6 +53,8 @@ def sweep() -> None:
     except POSTGRES_UNAVAILABLE as error:
         log.warning("sweep_postponed", error=str(error).splitlines()[0])
         return
+    for state, count in swept.outcomes.items():
+        metrics.SETTLED.labels(state).inc(count)
     for kind in ("settled", "announced", "published"):
         metrics.SWEPT.labels(kind).inc(getattr(swept, kind))
 

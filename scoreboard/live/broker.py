@@ -7,6 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
+from kombu.exceptions import OperationalError
+
+from scoreboard.domain.errors import ServiceUnavailable
+from scoreboard.live.connection import UNAVAILABLE
 
 SETTLE = "scoreboard.settle"
 SWEEP = "scoreboard.sweep"
@@ -64,6 +68,14 @@ def queue_length(celery: Celery) -> int:
     with celery.connection_for_write() as connection:
         channel: Any = connection.default_channel
         return int(channel.client.llen(QUEUE))
+
+
+def request_rebuild(celery: Celery) -> None:
+    """Ask a worker to rebuild the board. Raises ServiceUnavailable when the broker does not answer."""
+    try:
+        celery.send_task(REBUILD)
+    except (OperationalError, *UNAVAILABLE) as error:
+        raise ServiceUnavailable(2) from error
 
 
 class Ringer:

@@ -73,6 +73,7 @@ class Standings:
         self._read = load_script(client, "read_standings")
         self._begin = load_script(client, "begin_rebuild")
         self._finish = load_script(client, "finish_rebuild")
+        self._touch = load_script(client, "touch_version")
 
     def apply(self, standings: Sequence[Standing], *, token: str = "") -> Applied:
         """Write standings in order, in one atomic step; older versions change nothing.
@@ -112,6 +113,10 @@ class Standings:
         _, version, total, rank, start, rows = reply
         entries = tuple(_unpack(start + i // 2 + 1, rows[i], rows[i + 1]) for i in range(0, len(rows), 2))
         return Slice(Board(entries, total, int(text(version))), _rank(rank))
+
+    def touch(self) -> None:
+        """Raise the version to the present time, as Postgres' answers carried while Redis was away."""
+        self._touch(keys=[self._version])
 
     def begin_rebuild(self, token: str) -> None:
         """Empty the board; from now on only Postgres is served until ``finish_rebuild``."""

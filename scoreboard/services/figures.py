@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,15 +48,16 @@ def is_up(database: Database) -> bool:
 
 
 def check_parts(database: Database, client: redis.Redis, broker_length: Callable[[], int]) -> dict[str, Part]:
-    """Each part with its latency; asks every part even when others are down."""
-    parts = {
-        "postgres": _timed(lambda: _select_1(database), POSTGRES_UNAVAILABLE),
-        "redis": _timed(client.ping, REDIS_UNAVAILABLE),
-        "broker": _timed(broker_length, (Exception,), "messages waiting"),
+    """Each part with its latency; asks all parts at once, so that two that are down cost no more than one."""
+    questions: dict[str, Callable[[], Part]] = {
+        "postgres": lambda: _timed(lambda: _select_1(database), POSTGRES_UNAVAILABLE),
+        "redis": lambda: _timed(client.ping, REDIS_UNAVAILABLE),
+        "broker": lambda: _timed(broker_length, (Exception,), "messages waiting"),
+        "workers": lambda: _workers(client),
+        "unsettled": lambda: _unsettled(database),
     }
-    parts["workers"] = _workers(client)
-    parts["unsettled"] = _unsettled(database)
-    return parts
+    with ThreadPoolExecutor(len(questions)) as pool:
+        return dict(zip(questions, pool.map(lambda ask: ask(), questions.values()), strict=True))
 
 
 def overall(parts: dict[str, Part]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
@@ -18,20 +17,24 @@ from scoreboard.store.engine import Database
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
 class BoardReader:
     """Answers every question about places; ``on_fallback`` is told of each answer from Postgres."""
 
-    database: Database
-    standings: Standings
-    on_fallback: Callable[[], None] = lambda: None
+    def __init__(
+        self, database: Database, standings: Standings, on_fallback: Callable[[], None] = lambda: None
+    ) -> None:
+        self.database = database
+        self.standings = standings
+        self._on_fallback = on_fallback
+        self._was_away = False
 
     def read(self, *, offset: int, limit: int) -> Board:
         """Rows from ``offset``; raises SQLAlchemy's OperationalError when neither store answers."""
         found = self._from_redis(lambda: self.standings.read(offset=offset, limit=limit))
         if found is not None:
             return found.board
-        with self.database.read_stale() as connection:
+        # Not from a replica: a lagging one would give old rows a new version.
+        with self.database.read() as connection:
             return board.read_board(connection, offset=offset, limit=limit)
 
     def read_top(self) -> Board:
@@ -60,10 +63,15 @@ class BoardReader:
 
     def _from_redis(self, read: Callable[[], Slice | None]) -> Slice | None:
         try:
+            if self._was_away:
+                # Answers from Postgres carried the time as version: Redis must not go on from an older one.
+                self.standings.touch()
+                self._was_away = False
             found = read()
         except UNAVAILABLE as error:
             log.warning("board_read_from_postgres", error=str(error))
             found = None
         if found is None:
-            self.on_fallback()
+            self._was_away = True
+            self._on_fallback()
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -27,9 +29,14 @@ _SWEEP_MAX = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    settled: int
+    # Settled actions by outcome.
+    outcomes: Mapping[str, int]
     announced: int
     published: int
+
+    @property
+    def settled(self) -> int:
+        return sum(self.outcomes.values())
 
 
 def sweep(
@@ -41,23 +48,24 @@ def sweep(
     older_than_s: float = LEFT_BEHIND_S,
 ) -> Swept:
     """Do what was left behind. Raises SQLAlchemy errors when Postgres is down; copes with Redis being down."""
-    settled = _settle_left_behind(database, catalogue, standings, events, older_than_s)
+    outcomes = _settle_left_behind(database, catalogue, standings, events, older_than_s)
     announced = announce_left_behind(database, standings, events, older_than_s=older_than_s, limit=_BATCH)
     try:
         published = publish_notes(database, standings, events)
     except UNAVAILABLE:
         published = 0
-    if settled or announced or published:
-        log.info("swept", settled=settled, announced=announced, published=published)
-    return Swept(settled, announced, published)
+    swept = Swept(outcomes, announced, published)
+    if swept.settled or announced or published:
+        log.info("swept", settled=swept.settled, announced=announced, published=published)
+    return swept
 
 
 def _settle_left_behind(
     database: Database, catalogue: Catalogue, standings: Standings, events: EventLog, older_than_s: float
-) -> int:
-    count = 0
+) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
     is_redis_up = True
-    while count < _SWEEP_MAX:
+    while outcomes.total() < _SWEEP_MAX:
         with database.write() as connection:
             action_ids = actions.find_unsettled(connection, older_than_s=older_than_s, limit=_BATCH)
         if not action_ids:
@@ -65,7 +73,7 @@ def _settle_left_behind(
         settled = settle_actions(database, catalogue, action_ids)
         # A dead Redis costs a time-out once, not once per batch; the next sweep announces the rest.
         is_redis_up = is_redis_up and announce(database, standings, events, settled)
-        count += len(settled)
+        outcomes.update(each.outcome.state.value for each in settled)
         if not settled:
             break
-    return count
+    return outcomes

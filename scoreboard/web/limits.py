@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request
 from flask_limiter import Limiter
 from limits import parse_many
 from werkzeug.exceptions import HTTPException
@@ -162,12 +162,19 @@ def init_limits(app: Flask, settings: Settings) -> None:
         RATELIMIT_APPLICATION=limiter.rate("anonymous"),
     )
     limiter.init_app(app)
+    # Asked before anything else: a probe must not wait for the limiter to see whether Redis is back.
+    limiter.request_filter(_is_unlimited)
     for endpoint, view in app.view_functions.items():
         operation = getattr(view, "operation", None)
-        if operation is None or operation.is_unlimited:
-            limiter.exempt(view)
-        elif operation.limits:
+        if operation is not None and operation.limits:
             app.view_functions[endpoint] = limiter.guard(view, operation.limits)
+
+
+def _is_unlimited() -> bool:
+    """Pages and static files, health and metrics."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    operation = getattr(view, "operation", None)
+    return view is not None and (operation is None or operation.is_unlimited)
 
 
 def _storage_uri(redis_url: str) -> str:

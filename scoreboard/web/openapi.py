@@ -96,6 +96,7 @@ def _operation(rule: Rule, declared: Operation) -> dict[str, Any]:
         "tags": [rule.endpoint.split(".")[0]],
         "summary": declared.summary,
         "security": _SECURITY[declared.access],
+        "x-access": declared.access.value,
         "responses": _responses(declared),
     }
     if declared.description:

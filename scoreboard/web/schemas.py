@@ -17,6 +17,8 @@ from scoreboard.services.action_tokens import TOKEN_MAX_LENGTH
 # Longer ones than RFC 5321 allows are not addresses.
 _EMAIL_MAX = 254
 _REASON_MAX = 500
+# Metadata describes a level or a problem; what is deeper is meant for our stack.
+_DEPTH_MAX = 16
 
 
 class Request(BaseModel):
@@ -61,16 +63,18 @@ def _no_nul_inside(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _walk(value: object) -> None:
+def _walk(value: object, depth: int = 0) -> None:
+    if depth > _DEPTH_MAX:
+        raise ValueError(f"is nested more than {_DEPTH_MAX} deep")
     if isinstance(value, str):
         _no_nul(value)
     elif isinstance(value, dict):
         for key, item in value.items():
             _no_nul(key)
-            _walk(item)
+            _walk(item, depth + 1)
     elif isinstance(value, list):
         for item in value:
-            _walk(item)
+            _walk(item, depth + 1)
 
 
 def _parse_uuid(value: object) -> object:
@@ -97,14 +101,16 @@ Limit = Annotated[int, Field(ge=1, le=100)]
 
 class Register(Request):
     username: str = Field(
-        min_length=1,
+        # Composed characters count once, so more may come in; the description states the rule.
         max_length=4 * USERNAME_MAX,
         description=f"{USERNAME_MIN} to {USERNAME_MAX} characters, any script",
+        json_schema_extra={"minLength": USERNAME_MIN, "maxLength": USERNAME_MAX},
     )
     email: Email
     password: str = Field(
         max_length=4 * PASSWORD_MAX,
         description=f"{PASSWORD_MIN} to {PASSWORD_MAX} characters, none of the commonest passwords",
+        json_schema_extra={"minLength": PASSWORD_MIN, "maxLength": PASSWORD_MAX},
     )
     cookies: bool = Field(False, description="set HttpOnly cookies too, for browsers")
 

@@ -177,12 +177,15 @@ blueprint = LiveBlueprint("live", __name__, url_prefix="/v1")
     query=schemas.StreamQuery,
     answer=None,
     limits="stream",
-    errors=[errors.TooManyStreams],
+    errors=[errors.TooManyStreams, errors.InsufficientPermissions],
 )
 def open_stream(query: schemas.StreamQuery) -> Response:
-    """Server-sent events, for EventSource. See docs/api.md for the events.
+    """Server-sent events, for EventSource; the data of each is a JSON object.
 
-    `Last-Event-ID`, or `lastEventId`, resumes: missed private events first, then the board.
+    At once `leaderboard:initial`, then `leaderboard:update` when the top ten change and
+    `heartbeat` while nothing does. Signed-in players also get `score:update`, `rank:change` and
+    `action:result`. `Last-Event-ID`, or `lastEventId`, resumes: missed private events first,
+    then the board; `reset` says that some are gone.
     """
     response: Response = blueprint.stream(query.last_event_id)
     return response

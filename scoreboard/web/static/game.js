@@ -38,6 +38,10 @@ class Game {
   #played = "easy";
   /** The action whose outcome the page still waits for. */
   #awaited = "";
+  /** Whether the answer to the completion is still to come; it says more than the event that may overtake it. */
+  #isAsking = false;
+  /** @type {Outcome | null} the event that did */
+  #early = null;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #clock;
   /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -59,9 +63,9 @@ class Game {
     this.button.addEventListener("click", () => this.#begin());
     byId("levels").addEventListener("change", () => this.#choose());
     this.#on("auth", () => this.#userChanged());
-    this.#on("result", (outcome) => outcome.actionId === this.#awaited && this.#showOutcome(outcome));
+    this.#on("result", (outcome) => this.#settled(outcome));
     this.#on("dropped", ({ actionId, code, message }) => {
-      if (actionId === this.#awaited) this.#showRefusal(code, message);
+      if (actionId === this.#awaited && !this.#isAsking) this.#showRefusal(code, message);
     });
     this.#choose();
     this.#userChanged();
@@ -195,13 +199,27 @@ class Game {
     if (!action) return this.#practised(ms);
     this.#awaited = action.actionId;
     this.#show("Done", `${secondsText(ms)}, asking the service`);
+    this.#isAsking = true;
+    this.#early = null;
     try {
       const outcome = await this.scoreboard.finish(action, { completionTime: ms });
-      if (this.#awaited === action.actionId) this.#showOutcome(outcome);
+      if (this.#awaited !== action.actionId) return;
+      this.#isAsking = false;
+      const isOpen = outcome.status === "accepted" || outcome.status === "queued";
+      this.#showOutcome(isOpen ? this.#early ?? outcome : outcome);
     } catch (error) {
       const { code, message } = /** @type {ApiError} */ (error);
-      if (this.#awaited === action.actionId) this.#showRefusal(code, message);
+      if (this.#awaited !== action.actionId) return;
+      this.#isAsking = false;
+      this.#showRefusal(code, message);
     }
+  }
+
+  /** @param {Outcome} outcome */
+  #settled(outcome) {
+    if (outcome.actionId !== this.#awaited) return;
+    if (this.#isAsking) this.#early = outcome;
+    else this.#showOutcome(outcome);
   }
 
   /** @param {number} ms */

@@ -10,7 +10,7 @@ from flask import Blueprint, Response
 from scoreboard.domain import errors
 from scoreboard.domain.accounts import Status, username_key
 from scoreboard.domain.standings import iso
-from scoreboard.live.broker import REBUILD
+from scoreboard.live.broker import request_rebuild
 from scoreboard.services.figures import count_accounts, read_backlog
 from scoreboard.services.moderate import Moderation
 from scoreboard.store import audit, users
@@ -128,10 +128,10 @@ def list_audit(query: schemas.AuditQuery) -> Response:
 def rebuild() -> Response:
     """A worker does it; Postgres serves the board meanwhile."""
     parts = current_parts()
+    request_rebuild(parts.celery)
     with parts.database.write() as connection:
         actor = current_caller().user_id
         audit.record(connection, AuditEvent("leaderboard.rebuild_requested", actor, origin=request_origin()))
-    parts.celery.send_task(REBUILD)
     return answer({"status": "started"}, 202)
 
 
