@@ -66,6 +66,12 @@ def _check_redis_url(value: str) -> str:
     return value
 
 
+def _check_broker_url(value: str) -> str:
+    if urlsplit(value).scheme not in {"redis", "rediss", "redis+socket"}:
+        raise ValueError("must start with redis://, rediss:// or redis+socket://")
+    return value
+
+
 def _check_action_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
     for key in keys:
         try:
@@ -79,6 +85,7 @@ def _check_action_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 Rate = Annotated[str, AfterValidator(_check_rate)]
 PostgresUrl = Annotated[str, AfterValidator(_check_postgres_url)]
+BrokerUrl = Annotated[str, AfterValidator(_check_broker_url)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
@@ -96,7 +103,7 @@ class Settings(BaseSettings):
     database_url: PostgresUrl | None = Field(None, description="PostgreSQL 14 or later; unset: an embedded server")
     database_replica_url: PostgresUrl | None = Field(None, description="read replica for board and history reads")
     redis_url: RedisUrl | None = Field(None, description="Redis 7 or Valkey; unset: an embedded server")
-    celery_broker_url: str | None = Field(None, description="Celery broker; default REDIS_URL")
+    celery_broker_url: BrokerUrl | None = Field(None, description="Celery broker; default REDIS_URL")
     port: int = Field(8000, ge=1, le=65535, description="port the web server listens on")
     web_concurrency: int = Field(2, ge=1, le=64, description="web processes")
     worker_concurrency: int = Field(1, ge=1, le=64, description="processes of one Celery worker")
@@ -198,7 +205,8 @@ class Settings(BaseSettings):
 
     @property
     def broker_url(self) -> str | None:
-        return self.celery_broker_url or self.redis_url
+        """The broker in force; Celery has a name of its own for unix sockets."""
+        return self.celery_broker_url or (self.redis_url and self.redis_url.replace("unix://", "redis+socket://", 1))
 
     @property
     def catalogue_path(self) -> Path:

@@ -39,7 +39,8 @@ def normalise_username(raw: str) -> str:
     for character in name:
         if _is_refused(character):
             raise ValueError(f"must not contain the character U+{ord(character):04X}")
-    if all(unicodedata.category(character)[0] in "MZ" or character in "\u200c\u200d" for character in name):
+    # Marks, spaces and format characters show nothing by themselves.
+    if all(unicodedata.category(character) == "Cf" or unicodedata.category(character)[0] in "MZ" for character in name):
         raise ValueError("must contain a visible character")
     return name
 
@@ -55,8 +56,8 @@ def _is_refused(character: str) -> bool:
 
 
 def username_key(name: str) -> str:
-    """The form under which names are unique: NFC of the case-folded name."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    """The form under which names are unique: canonical caseless matching (Unicode, section 3.13, D145)."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def email_key(email: str) -> str:

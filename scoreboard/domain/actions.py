@@ -102,7 +102,8 @@ def _product(points: ComputedPoints, metadata: Mapping[str, object]) -> Fraction
         if table is None:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ValueError(f"metadata.{name} is not a number")
-            product *= Fraction(value)
+            # As it was written: 0.29 means 29 hundredths, not the nearest binary fraction.
+            product *= Fraction(str(value))
         elif str(value) in table:
             product *= table[str(value)]
         else:

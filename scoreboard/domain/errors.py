@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 
@@ -99,7 +100,7 @@ class RetryLater(ScoreboardError):
     """A refusal that passes; ``retry_after_s`` (at least 1) becomes the Retry-After header."""
 
     def __init__(self, retry_after_s: float = 1, message: str | None = None) -> None:
-        self.retry_after_s = max(1, round(retry_after_s + 0.499))
+        self.retry_after_s = max(1, math.ceil(retry_after_s))
         super().__init__(message, {"retryAfter": self.retry_after_s})
 
 

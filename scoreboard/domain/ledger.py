@@ -42,11 +42,14 @@ def entry_hash(
     actor_id: UUID | None,
     at: datetime,
 ) -> bytes:
-    """SHA-256 over the previous hash and every field, each length-prefixed so that none can slide into the next."""
+    """SHA-256 over the previous hash and every field, length-prefixed so that none can slide into the next.
+
+    A field that is None is told from an empty one by its prefix.
+    """
     digest = hashlib.sha256(previous_hash)
     numbers = (seq, previous_score, increment, new_score, microseconds(at))
-    for part in (user_id, action_id or "", *numbers, reason or "", actor_id or ""):
-        encoded = str(part).encode()
+    for part in (user_id, action_id, *numbers, reason, actor_id):
+        encoded = b"" if part is None else b"=" + str(part).encode()
         digest.update(len(encoded).to_bytes(4, "big"))
         digest.update(encoded)
     return digest.digest()

@@ -52,7 +52,8 @@ class Mailbox:
 
     def take(self, timeout_s: float) -> bytes:
         """All that waits, joined; empty after the time-out or when closed."""
-        self._is_filled.wait(max(0.0, timeout_s))
+        if not self.is_closed:
+            self._is_filled.wait(max(0.0, timeout_s))
         with self._lock:
             self._is_filled.clear()
             frames = b"".join(frame for frame, _ in self._frames)

@@ -30,6 +30,8 @@ METADATA_MAX_BYTES = 2_048
 _CODE = r"^[A-Z][A-Z0-9_]{0,49}$"
 # One day: an action that takes longer is not one action.
 _TIME_MAX_MS = 86_400_000
+# Parts of pydantic's locations that stand nowhere in the file.
+_KINDS = ("fixed", "computed", "reported")
 _PositivePoints = Annotated[int, Field(ge=1, le=1_000_000_000)]
 _Number = int | float
 
@@ -87,6 +89,7 @@ class _Entry(_Model):
             Draft202012Validator.check_schema(self.metadata)
         except SchemaError as error:
             raise ValueError(f"metadata is not a JSON Schema: {error.message}") from None
+        _check_references(self.metadata, self.metadata)
         if self.metadata.get("type") != "object":
             raise ValueError('metadata must have type = "object"')
         if isinstance(self.points, _Computed):
@@ -100,11 +103,37 @@ def _check_factors(points: _Computed, schema: Mapping[str, Any]) -> None:
         if name not in schema.get("required", []) or name not in schema.get("properties", {}):
             raise ValueError(f"points.multiply.{name} needs a required property of that name in metadata")
         declared = schema["properties"][name]
+        if not isinstance(declared, dict):
+            raise ValueError(f"metadata.properties.{name} must be a table")
         if table == "value":
             if declared.get("type") not in ("integer", "number") or "maximum" not in declared:
                 raise ValueError(f'metadata.properties.{name} needs type "integer" or "number" and a maximum')
         elif missing := [value for value in declared.get("enum", [None]) if str(value) not in table]:
             raise ValueError(f"points.multiply.{name} has no factor for {missing[0]!r}; list all values in an enum")
+
+
+def _check_references(part: object, schema: object) -> None:
+    """A schema may refer to its own parts only, and to those that are there: nothing is fetched at run time."""
+    if isinstance(part, list):
+        for item in part:
+            _check_references(item, schema)
+    if not isinstance(part, dict):
+        return
+    reference = part.get("$ref")
+    if isinstance(reference, str) and not _leads_somewhere(reference, schema):
+        raise ValueError(f"metadata refers to {reference!r}, which is not a part of it")
+    for item in part.values():
+        _check_references(item, schema)
+
+
+def _leads_somewhere(reference: str, schema: object) -> bool:
+    found = schema
+    head, *steps = reference.split("/")
+    for step in steps:
+        if not isinstance(found, dict) or step not in found:
+            return False
+        found = found[step]
+    return head == "#"
 
 
 class _File(_Model):
@@ -132,7 +161,11 @@ class Catalogue:
         action_type = self.types.get(code)
         if action_type is None:
             raise ValidationFailed({"actionType": f"is not one of {', '.join(sorted(self.types))}"})
-        if len(orjson.dumps(metadata)) > METADATA_MAX_BYTES:
+        try:
+            size = len(orjson.dumps(metadata))
+        except TypeError:
+            raise ValidationFailed({"metadata": "is nested too deeply"}) from None
+        if size > METADATA_MAX_BYTES:
             raise ValidationFailed({"metadata": f"has more than {METADATA_MAX_BYTES} bytes"})
         fields: dict[str, str] = {}
         for error in self._validators[code].iter_errors(metadata):
@@ -159,7 +192,7 @@ def load_catalogue(path: Path) -> Catalogue:
         entries = _File.model_validate(raw).actions
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("fixed", "computed", "reported"))
+        where = ".".join(str(part) for part in first["loc"] if str(part) not in _KINDS and "[" not in str(part))
         raise CatalogueError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
     return Catalogue({code: _action_type(code, entry) for code, entry in entries.items()})
 

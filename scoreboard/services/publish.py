@@ -82,7 +82,7 @@ def entries_after(applied: Applied, increments: Mapping[UUID, int], *, told: Col
     if applied.is_whole:
         entries += _moved(applied, told)
         entries += _pushed_aside(applied, movers)
-    updated = _updated_user(applied, increments)
+    updated = _updated_user(applied, increments) if applied.is_whole else None
     if updated is not None:
         entries.append(board_changed(updated.as_json()))
     elif not applied.is_whole or applied.top_before[:TOP_SIZE] != applied.top_after[:TOP_SIZE]:

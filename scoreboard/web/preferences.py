@@ -8,7 +8,7 @@ from flask import request
 
 # Longer waits hold connections for nothing: a settled action takes well under a second.
 WAIT_MAX_S = 10
-_WAIT = re.compile(r'^wait\s*=\s*"?(\d{1,6})"?$', re.IGNORECASE)
+_WAIT = re.compile(r'^wait\s*=\s*"?(\d{1,18})"?$', re.IGNORECASE)
 
 
 def preferred_wait_s() -> float | None:

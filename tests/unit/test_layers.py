@@ -1,0 +1,224 @@
+"""Who may import whom. Nothing points back up, and nobody but config.py reads the environment."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from config import ROOT
+
+# Helpers of every process: logs, metrics, tracing, the version.
+SHARED = {"scoreboard", "scoreboard.logs", "scoreboard.metrics", "scoreboard.tracing"}
+BELOW_WEB = {"scoreboard.services", "scoreboard.store", "scoreboard.live", "scoreboard.domain", "config", *SHARED}
+# Layer → what of this project it may import, itself understood.
+ALLOWED: dict[str, set[str]] = {
+    "config": set(),
+    "scoreboard.domain": set(),
+    "scoreboard.store": {"scoreboard.domain"},
+    "scoreboard.live": {"scoreboard.domain"},
+    "scoreboard.services": {"scoreboard.store", "scoreboard.live", "scoreboard.domain"},
+    "scoreboard.web": BELOW_WEB,
+    "scoreboard.cli": {*BELOW_WEB, "scoreboard.local", "scoreboard.replay", "app"},
+    "scoreboard.local": {"config"},
+    "scoreboard.replay": set(),
+    "scoreboard.logs": {"config"},
+    "scoreboard.metrics": set(),
+    "scoreboard.tracing": {"config", "scoreboard"},
+    "scoreboard.__main__": {"scoreboard.cli"},
+    "scoreboard": set(),
+    "workers": BELOW_WEB,
+    "app": {*BELOW_WEB, "scoreboard.web"},
+}
+# Third parties that stay where they belong: package → layers and modules that may import it.
+HOMES: dict[str, set[str]] = {
+    "gevent": {"scoreboard.web"},
+    "psycogreen": {"scoreboard.web"},
+    # Tracing instruments Flask and Celery, so it names them.
+    "flask": {"scoreboard.web", "app", "scoreboard.cli.seed", "scoreboard.tracing"},
+    "flask_jwt_extended": {"scoreboard.web"},
+    "flask_limiter": {"scoreboard.web"},
+    "flask_sse": {"scoreboard.web"},
+    "flask_cors": {"app"},
+    "werkzeug": {"scoreboard.web", "app"},
+    "celery": {"workers", "scoreboard.live.broker", "scoreboard.web.parts", "scoreboard.tracing"},
+    "psycopg2": {"scoreboard.store", "scoreboard.local"},
+    "alembic": {"scoreboard.store"},
+    "argon2": {"scoreboard.services.passwords"},
+    "click": {"scoreboard.cli"},
+}
+
+
+@dataclass
+class Module:
+    """A source file: what it imports, by full names, and whether it reads the environment."""
+
+    name: str
+    path: Path
+    imports: set[str] = field(default_factory=set)
+    reads_environment: bool = False
+
+
+@cache
+def modules() -> dict[str, Module]:
+    """Every module of the service, with what it imports anywhere in its text, also inside functions."""
+    paths = [
+        ROOT / "app.py",
+        ROOT / "config.py",
+        *(ROOT / "scoreboard").rglob("*.py"),
+        *(ROOT / "workers").rglob("*.py"),
+    ]
+    found = {name_of(path): Module(name_of(path), path) for path in sorted(paths)}
+    for module in found.values():
+        tree = ast.parse(module.path.read_text(encoding="utf-8"))
+        module.reads_environment = any(map(is_environment, ast.walk(tree)))
+        module.imports = set(imported(module, tree, set(found)))
+    return found
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(module: Module, tree: ast.AST, known: set[str]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = absolute(module, node)
+            for alias in node.names:
+                inner = f"{source}.{alias.name}"
+                yield inner if inner in known else source
+
+
+def absolute(module: Module, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    package = module.name.split(".")
+    if module.path.name != "__init__.py":
+        package.pop()
+    base = package[: len(package) - node.level + 1]
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def is_environment(node: ast.AST) -> bool:
+    names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "os" and any(alias.name in names for alias in node.names)
+    return isinstance(node, ast.Attribute) and node.attr in names and getattr(node.value, "id", "") == "os"
+
+
+def is_within(name: str, package: str) -> bool:
+    # The top package is no layer: only the module itself is meant.
+    return name == package or (package != "scoreboard" and name.startswith(package + "."))
+
+
+def layer_of(name: str) -> str:
+    return max((layer for layer in ALLOWED if is_within(name, layer)), key=len, default="")
+
+
+def is_ours(name: str) -> bool:
+    return name.partition(".")[0] in {"app", "config", "scoreboard", "workers", "tests", "benchmarks"}
+
+
+def third_parties(module: Module) -> set[str]:
+    tops = {name.partition(".")[0] for name in module.imports if not is_ours(name)}
+    return tops - sys.stdlib_module_names
+
+
+def in_layer(layer: str) -> list[Module]:
+    found = [module for module in modules().values() if layer_of(module.name) == layer]
+    assert found, f"{layer} has no modules: the layout has changed"
+    return found
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    assert [module.name for module in modules().values() if not layer_of(module.name)] == []
+
+
+@pytest.mark.parametrize("layer", ALLOWED)
+def test_a_layer_imports_only_what_is_below_it(layer: str) -> None:
+    wrong = [
+        f"{module.name} imports {name}"
+        for module in in_layer(layer)
+        for name in sorted(module.imports)
+        if is_ours(name) and layer_of(name) not in {layer, *ALLOWED[layer]}
+    ]
+    assert wrong == []
+
+
+def test_the_domain_needs_the_standard_library_only() -> None:
+    assert {
+        module.name: third_parties(module) for module in in_layer("scoreboard.domain") if third_parties(module)
+    } == {}
+
+
+def test_the_replay_needs_only_a_client_and_a_progress_bar() -> None:
+    needed = {each for module in in_layer("scoreboard.replay") for each in third_parties(module)}
+    assert needed <= {"httpx", "tqdm"}
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_a_third_party_stays_where_it_belongs(package: str) -> None:
+    wrong = [
+        module.name
+        for module in modules().values()
+        if package in third_parties(module) and not any(is_within(module.name, home) for home in HOMES[package])
+    ]
+    assert wrong == []
+
+
+def reachable(*starts: str) -> set[str]:
+    """All modules that importing these brings in, packages on the way included, and third parties by top name."""
+    seen: set[str] = set()
+    waiting = list(starts)
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in modules():
+            waiting += modules()[name].imports
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])
+    return seen
+
+
+def test_workers_reach_neither_the_web_nor_gevent() -> None:
+    reached = reachable(*(module.name for module in in_layer("workers")))
+    assert {"scoreboard.services.settle_actions", "scoreboard.store.engine"} <= reached
+    assert not {name for name in reached if is_within(name, "scoreboard.web") or is_within(name, "app")}
+    assert not reached & {"gevent", "psycogreen", "flask_limiter", "flask_sse"}
+
+
+def test_only_the_application_puts_the_web_together() -> None:
+    users = {
+        module.name
+        for module in modules().values()
+        if any(is_within(name, "scoreboard.web") for name in module.imports)
+        and layer_of(module.name) != "scoreboard.web"
+    }
+    assert users == {"app"}
+    assert {module.name for module in modules().values() if "app" in module.imports} <= {"scoreboard.cli.seed"}
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    assert {module.name for module in modules().values() if module.reads_environment} == {"config"}
+
+
+def test_start_up_files_read_no_environment_either() -> None:
+    for path in (ROOT / "deploy").rglob("*.py"):
+        assert not any(map(is_environment, ast.walk(ast.parse(path.read_text(encoding="utf-8"))))), path
+
+
+@pytest.mark.parametrize("name", ["scoreboard.services.settle_actions", "scoreboard.cli.seed", "workers.tasks"])
+def test_the_walk_sees_imports(name: str) -> None:
+    """So that a rule that finds nothing has really looked."""
+    assert any(is_ours(each) for each in modules()[name].imports)
+    assert "scoreboard.replay.client" in modules()["scoreboard.replay.play"].imports
