@@ -49,6 +49,8 @@ class Service:
     settings_env: dict[str, str]
     servers: LocalServers
     supervisor: Supervisor
+    # Of its own, so that a test can take the web away from under its browsers.
+    web: Supervisor
     lines: list[str] = field(default_factory=list)
 
     @property
@@ -71,10 +73,19 @@ class Service:
             check=False,
         )
 
+    def stop_web(self) -> None:
+        """End the web processes, as a deployment does; worker and beat go on."""
+        self.web.stop()
+
+    def start_web(self) -> None:
+        """Start the web processes on the port they had; returns when they answer."""
+        start_process(self.web, "web", self.settings_env)
+        self.wait_until_up()
+
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + START_WAIT_S
         while time.monotonic() < deadline:
-            if dead := self.supervisor.ended():
+            if dead := self.web.ended() or self.supervisor.ended():
                 raise RuntimeError(f"{dead.name} ended:\n" + "\n".join(dead.tail))
             try:
                 health = httpx.get(f"{self.url}/health/detailed", timeout=5).json()
@@ -106,16 +117,23 @@ def running_service(database_servers: LocalServers, **environment: str) -> Itera
         }
         upgrade(settings_env["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg2://"))
         lines: list[str] = []
-        supervisor = Supervisor(lines.append)
+        supervisor, web = Supervisor(lines.append), Supervisor(lines.append)
         closing.callback(supervisor.stop)
-        commands = parse_procfile((ROOT / "Procfile").read_text(encoding="utf-8")).processes
-        # The Procfile's programs are those of this environment, also when it isn't activated.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        for name in ("web", "worker", "beat"):
-            supervisor.start(name, commands[name], env=environment_with(**settings_env, PATH=path), cwd=ROOT)
-        service = Service(f"http://127.0.0.1:{port}", settings_env, servers, supervisor, lines)
+        closing.callback(web.stop)
+        start_process(web, "web", settings_env)
+        for name in ("worker", "beat"):
+            start_process(supervisor, name, settings_env)
+        service = Service(f"http://127.0.0.1:{port}", settings_env, servers, supervisor, web, lines)
         service.wait_until_up()
         yield service
+
+
+def start_process(supervisor: Supervisor, name: str, environment: dict[str, str]) -> None:
+    """Start one line of the Procfile."""
+    command = parse_procfile((ROOT / "Procfile").read_text(encoding="utf-8")).processes[name]
+    # The Procfile's programs are those of this environment, also when it isn't activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    supervisor.start(name, command, env=environment_with(**environment, PATH=path), cwd=ROOT)
 
 
 @contextmanager

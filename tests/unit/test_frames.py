@@ -86,7 +86,7 @@ def test_a_frame_is_one_line_of_data(data: dict[str, Any]) -> None:
     sent = json_frame("a", data, "1:1")
     assert sent.endswith(b"\n\n")
     assert sent.count(b"\n") == 4
-    assert b"\r" not in sent
+    assert sent.count(b"\r") == 0
 
 
 def test_ready_made_json_is_sent_as_it_is() -> None:
