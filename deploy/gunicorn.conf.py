@@ -5,10 +5,8 @@ from __future__ import annotations
 import resource
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -20,8 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from config import Settings, environment_with
 
 _settings = Settings.load()
-# How soon streams end after SIGTERM.
-_STOP_POLL_S = 0.2
 
 
 def _raise_open_files_limit() -> int:
@@ -49,7 +45,7 @@ backlog = 4096
 workers = _settings.web_concurrency
 # gevent patches the standard library in the worker, before it loads the application; so never preload: engines, Redis
 # clients and the hub belong to the process that uses them.
-worker_class = "gevent"
+worker_class = "scoreboard.web.worker.StreamWorker"
 preload_app = False
 # Every open stream is a connection. 12,000 is a tested crowd; fewer where the system allows fewer open files, as
 # accepting one too many would fail all. 500 are left for the database, Redis, logs and metrics.
@@ -80,18 +76,6 @@ control_socket_disable = True
 # The heartbeat file of a worker, in memory where there is such a folder: a slow disk must not look like a dead worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # gunicorn makes a nameless file
 raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_metrics_folder()}"]
-
-
-def post_worker_init(worker: Worker) -> None:
-    """Let streams end when the worker is told to: parked in their mailboxes, they would hold it to the last second."""
-
-    def end_streams() -> None:
-        while worker.alive:
-            time.sleep(_STOP_POLL_S)
-        application: Any = worker.wsgi
-        application.extensions["scoreboard"].hub.stop()
-
-    threading.Thread(target=end_streams, name="end-streams", daemon=True).start()
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn's signature

@@ -82,5 +82,5 @@ def percentile(rank: int, players: int) -> float:
 
 
 def iso(moment: datetime) -> str:
-    """ISO 8601 in UTC with a Z, milliseconds and finer only as far as they are there."""
+    """ISO 8601 in UTC with a Z, to the microsecond unless that is zero."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

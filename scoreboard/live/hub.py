@@ -8,6 +8,7 @@ While Redis is down the board is polled from Postgres and streams stay open.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -18,7 +19,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from scoreboard.domain.events import INITIAL, RESET, UPDATE, board_event
+from scoreboard.domain.events import HEARTBEAT, INITIAL, RESET, UPDATE, board_event
 from scoreboard.domain.standings import Board
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.events import (
@@ -30,9 +31,9 @@ from scoreboard.live.events import (
     Position,
     Received,
 )
-from scoreboard.live.frames import frame, json_frame
+from scoreboard.live.frames import Frame, frame, json_frame, retry_frame
 from scoreboard.live.history import History
-from scoreboard.live.mailbox import Mailbox
+from scoreboard.live.mailbox import Mailbox, Outlet
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,13 @@ _CATCH_UP_S = 1.0
 _SESSION_CHECK_S = 3.0
 # A board that could not be read is tried again after this.
 _BOARD_RETRY_S = 1.0
+# Streams whose time is up are looked for this often.
+_EXPIRY_CHECK_S = 1.0
+# Writes in a row before other requests get their turn: about a millisecond.
+_TURN = 100
+# Steps in which streams are ended when the process stops, and how long their browsers wait before coming back.
+_STOP_STEP_S = 0.05
+_STOP_RETRY_MS = (500, 5_000)
 
 
 @dataclass(eq=False)
@@ -55,12 +63,14 @@ class Subscription:
 
     user_id: UUID | None
     session_id: UUID | None
-    mailbox: Mailbox = field(default_factory=Mailbox)
+    outlet: Outlet
+    # Moment of the monotonic clock at which the caller's access ends.
+    ends_at: float | None = None
     # Private events up to here have been delivered.
     after: Position | None = None
 
     def close(self) -> None:
-        self.mailbox.close()
+        self.outlet.close()
 
 
 @dataclass(eq=False)
@@ -89,6 +99,7 @@ class Hub:
         read_top: Callable[[], Board],
         find_alive: Callable[[Collection[UUID]], set[UUID]],
         interval_s: float,
+        heartbeat_s: float = 15.0,
         unavailable: tuple[type[Exception], ...] = (),
     ) -> None:
         """``unavailable``: what ``read_top`` and ``find_alive`` raise when nothing can answer them."""
@@ -96,6 +107,8 @@ class Hub:
         self._read_top = read_top
         self._find_alive = find_alive
         self._interval_s = interval_s
+        self._heartbeat_s = heartbeat_s
+        self._beats_at = time.monotonic() + heartbeat_s
         self._unavailable: tuple[type[Exception], ...] = (*UNAVAILABLE, *unavailable)
         self._lock = threading.RLock()
         self._progress = threading.Condition(self._lock)
@@ -126,13 +139,24 @@ class Hub:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """End all streams and the reader; bounded by one blocking read."""
+    def stop(self, spread_s: float = 0.0) -> None:
+        """End the reader and all streams, over ``spread_s``, each with a word on when to come back.
+
+        A crowd that lost its streams at one moment would come back at one moment.
+        """
         self._is_stopping = True
         with self._lock:
-            subscriptions = list(self._subscriptions)
-        for subscription in subscriptions:
-            subscription.close()
+            waiting = list(self._subscriptions)
+        # The spread protects the servers, not a secret.
+        random.shuffle(waiting)
+        per_step = max(1, round(len(waiting) * _STOP_STEP_S / spread_s)) if spread_s else len(waiting)
+        while waiting:
+            for subscription in waiting[:per_step]:
+                subscription.outlet.put_private(retry_frame(random.randint(*_STOP_RETRY_MS)))  # noqa: S311
+                subscription.close()
+            del waiting[:per_step]
+            if waiting:
+                time.sleep(_STOP_STEP_S)
 
     @property
     def streams(self) -> int:
@@ -157,8 +181,18 @@ class Hub:
                 if not waiting:
                     del self._expectations[action_id]
 
-    def subscribe(self, user_id: UUID | None, session_id: UUID | None, last_event_id: str | None) -> Subscription:
-        """Register a stream; its mailbox holds what was missed and the current board.
+    def subscribe(
+        self,
+        user_id: UUID | None,
+        session_id: UUID | None,
+        last_event_id: str | None,
+        *,
+        outlet: Outlet | None = None,
+        seconds_left: float | None = None,
+    ) -> Subscription:
+        """Register a stream; its outlet (by default a mailbox) holds what was missed and the current board.
+
+        The stream is ended after ``seconds_left``.
 
         Registering and taking the snapshot happen under one lock, so nothing is
         lost between "what I sent at connect" and "what comes next".
@@ -169,20 +203,19 @@ class Hub:
         if self._board is None:
             self._refresh_board()
         asked = Position.parse(last_event_id) if last_event_id else None
-        subscription = Subscription(user_id, session_id)
+        ends_at = None if seconds_left is None else time.monotonic() + seconds_left
+        outlet = outlet or Mailbox()
+        subscription = Subscription(user_id, session_id, outlet, ends_at)
         with self._lock:
             if asked and asked.epoch == self._history.position.epoch:
                 self._progress.wait_for(lambda: asked <= self._history.position, _CATCH_UP_S)
-            mailbox = subscription.mailbox
             if last_event_id and (asked is None or not self._history.holds(asked) or asked > self._history.position):
-                mailbox.put_private(self._reset_frame())
+                outlet.put_private(self._reset_frame())
             elif asked and user_id:
                 subscription.after = asked
                 for entry in self._history.missed(f"user:{user_id}", asked):
                     _deliver(entry, subscription)
-            if mailbox.has_overflowed:
-                mailbox.replace_all(self._reset_frame())
-            mailbox.put_board(self._initial_frame())
+            outlet.put_board(self._initial_frame())
             subscription.after = self._history.position
             self._subscriptions.add(subscription)
             if user_id:
@@ -203,19 +236,19 @@ class Hub:
     def start_over(self, subscription: Subscription) -> None:
         """Give a reader that fell too far behind a reset and the newest board."""
         with self._lock:
-            subscription.mailbox.replace_all(self._reset_frame() + self._initial_frame())
+            subscription.outlet.replace_all(Frame(self._reset_frame() + self._initial_frame()))
             subscription.after = self._history.position
 
     @property
     def version(self) -> int:
         return self._board.version if self._board else 0
 
-    def _initial_frame(self) -> bytes:
+    def _initial_frame(self) -> Frame:
         assert self._board is not None
         event = board_event(self._board, is_initial=True)
         return json_frame(INITIAL, event.data, self._history.position)
 
-    def _reset_frame(self) -> bytes:
+    def _reset_frame(self) -> Frame:
         return json_frame(RESET, {"reason": "events since your last one are gone"}, self._history.position)
 
     # -- the reader ----------------------------------------------------------------
@@ -241,6 +274,7 @@ class Hub:
                 self.is_connected = False
                 time.sleep(_BACKOFF_S[-1])
             self._broadcast_if_due()
+            self._beat_if_due()
             self._is_ready.set()
 
     def _connect(self) -> None:
@@ -269,9 +303,8 @@ class Hub:
         self._is_dirty = True
 
     def _wait_ms(self) -> int:
-        if not self._is_dirty:
-            return _BLOCK_MS
-        return min(_BLOCK_MS, max(1, int((self._due_at - time.monotonic()) * 1000)))
+        next_at = min(self._beats_at, self._due_at) if self._is_dirty else self._beats_at
+        return min(_BLOCK_MS, max(1, int((next_at - time.monotonic()) * 1000)))
 
     def _dispatch(self, entries: list[Received]) -> None:
         for entry in entries:
@@ -306,8 +339,8 @@ class Hub:
             self._is_dirty = True
             self._updated_user = orjson.loads(data) or self._updated_user
             return
-        for subscription in self._subscriptions:
-            subscription.mailbox.put_private(frame(kind, data))
+        told = frame(kind, data)
+        self._to_everyone(lambda outlet: outlet.put_private(told))
 
     def _end_streams(self, command: dict[str, str]) -> None:
         for subscription in self._subscriptions:
@@ -348,15 +381,41 @@ class Hub:
             event = board_event(board, self._updated_user)
             update = frame(UPDATE, orjson.dumps(event.data), self._history.position)
             self._updated_user = None
-            for subscription in self._subscriptions:
-                subscription.mailbox.put_board(update)
+            self._to_everyone(lambda outlet: outlet.put_board(update))
         return True
+
+    def _beat_if_due(self) -> None:
+        if time.monotonic() < self._beats_at:
+            return
+        self._beats_at = time.monotonic() + self._heartbeat_s
+        beat = json_frame(HEARTBEAT, {"version": self.version})
+        with self._lock:
+            self._to_everyone(lambda outlet: outlet.put_heartbeat(beat))
+
+    def _to_everyone(self, put: Callable[[Outlet], None]) -> None:
+        """Put one frame into every outlet, letting other requests have their turn in between.
+
+        Called with the lock held: who comes or goes meanwhile waits for the end of the round.
+        """
+        for place, subscription in enumerate(self._subscriptions, start=1):
+            put(subscription.outlet)
+            if place % _TURN == 0:
+                time.sleep(0)
 
     # -- sessions ----------------------------------------------------------------------
 
     def _watch_sessions(self) -> None:
+        checked_at = time.monotonic()
         while not self._is_stopping:
-            time.sleep(_SESSION_CHECK_S)
+            time.sleep(_EXPIRY_CHECK_S)
+            now = time.monotonic()
+            with self._lock:
+                for subscription in self._subscriptions:
+                    if subscription.ends_at is not None and subscription.ends_at <= now:
+                        subscription.close()
+            if now - checked_at < _SESSION_CHECK_S:
+                continue
+            checked_at = now
             with self._lock:
                 sessions = {each.session_id for each in self._subscriptions if each.session_id}
             if not sessions:
@@ -375,5 +434,5 @@ class Hub:
 def _deliver(entry: Received, subscription: Subscription) -> None:
     for position, kind, data in entry.events():
         if subscription.after is None or position > subscription.after:
-            subscription.mailbox.put_private(frame(kind, data, position))
+            subscription.outlet.put_private(frame(kind, data, position))
             subscription.after = position

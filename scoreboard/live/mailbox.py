@@ -5,60 +5,112 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from typing import Protocol
+
+from scoreboard.live.frames import Frame
 
 # Private events that may wait for one browser. A player earns at most a few a second;
 # who is so far behind gets a reset and a snapshot instead of a queue.
 PRIVATE_MAX = 256
 
 
-class Mailbox:
-    """Frames for one stream. A newer board takes the place of one that has not been sent yet.
+class Outlet(Protocol):
+    """Where the hub puts frames for one browser. Putting never waits and never raises."""
 
-    The newer board goes to the end, so that event ids reach the browser in order.
-    """
+    is_closed: bool
+
+    def put_board(self, frame: Frame) -> None:
+        """A board; takes the place of one that has not been sent yet."""
+
+    def put_private(self, frame: Frame) -> None:
+        """An event that must arrive, in order; too many that wait make the reader start over."""
+
+    def put_heartbeat(self, frame: Frame) -> None:
+        """Dropped when anything waits: that says as much."""
+
+    def replace_all(self, frames: Frame) -> None:
+        """Drop what waits: the reader starts over from this."""
+
+    def close(self) -> None:
+        """End the stream."""
+
+
+class Backlog:
+    """Frames that wait. A newer board goes to the end, so that event ids reach the browser in order."""
 
     def __init__(self) -> None:
         self._frames: deque[tuple[bytes, bool]] = deque()
+        self.has_overflowed = False
+
+    def __bool__(self) -> bool:
+        return bool(self._frames)
+
+    def put_board(self, frame: bytes) -> None:
+        for place, (_, is_board) in enumerate(self._frames):
+            if is_board:
+                del self._frames[place]
+                break
+        self._frames.append((frame, True))
+
+    def put_private(self, frame: bytes) -> None:
+        if len(self._frames) >= PRIVATE_MAX:
+            self._frames.clear()
+            self.has_overflowed = True
+        elif not self.has_overflowed:
+            self._frames.append((frame, False))
+
+    def replace_all(self, frames: bytes) -> None:
+        self._frames.clear()
+        self._frames.append((frames, False))
+        self.has_overflowed = False
+
+    def take(self) -> Frame:
+        frames = Frame(b"".join(frame for frame, _ in self._frames))
+        self._frames.clear()
+        return frames
+
+
+class Mailbox:
+    """The outlet of a stream that is written by a generator, on any server: frames wait until it takes them."""
+
+    def __init__(self) -> None:
+        self._backlog = Backlog()
         self._is_filled = threading.Event()
         self._lock = threading.Lock()
         self.is_closed = False
-        self.has_overflowed = False
+
+    @property
+    def has_overflowed(self) -> bool:
+        return self._backlog.has_overflowed
 
     def put_board(self, frame: bytes) -> None:
         with self._lock:
-            for place, (_, is_board) in enumerate(self._frames):
-                if is_board:
-                    del self._frames[place]
-                    break
-            self._frames.append((frame, True))
+            self._backlog.put_board(frame)
         self._is_filled.set()
 
     def put_private(self, frame: bytes) -> None:
         with self._lock:
-            if len(self._frames) >= PRIVATE_MAX:
-                self._frames.clear()
-                self.has_overflowed = True
-            elif not self.has_overflowed:
-                self._frames.append((frame, False))
+            self._backlog.put_private(frame)
+        self._is_filled.set()
+
+    def put_heartbeat(self, frame: bytes) -> None:
+        with self._lock:
+            if not self._backlog:
+                self._backlog.put_private(frame)
         self._is_filled.set()
 
     def replace_all(self, frames: bytes) -> None:
-        """Drop what waits: the reader starts over from this."""
         with self._lock:
-            self._frames.clear()
-            self._frames.append((frames, False))
-            self.has_overflowed = False
+            self._backlog.replace_all(frames)
         self._is_filled.set()
 
-    def take(self, timeout_s: float) -> bytes:
-        """All that waits, joined; empty after the time-out or when closed."""
+    def take(self, timeout_s: float | None) -> Frame:
+        """All that waits, joined; empty after the time-out (None: no end) or when closed."""
         if not self.is_closed:
-            self._is_filled.wait(max(0.0, timeout_s))
+            self._is_filled.wait(None if timeout_s is None else max(0.0, timeout_s))
         with self._lock:
             self._is_filled.clear()
-            frames = b"".join(frame for frame, _ in self._frames)
-            self._frames.clear()
-            return frames
+            return self._backlog.take()
 
     def close(self) -> None:
         self.is_closed = True

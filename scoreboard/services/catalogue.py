@@ -89,7 +89,7 @@ class _Entry(_Model):
             Draft202012Validator.check_schema(self.metadata)
         except SchemaError as error:
             raise ValueError(f"metadata is not a JSON Schema: {error.message}") from None
-        _check_references(self.metadata, self.metadata)
+        _check_stands_alone(self.metadata)
         if self.metadata.get("type") != "object":
             raise ValueError('metadata must have type = "object"')
         if isinstance(self.points, _Computed):
@@ -112,28 +112,18 @@ def _check_factors(points: _Computed, schema: Mapping[str, Any]) -> None:
             raise ValueError(f"points.multiply.{name} has no factor for {missing[0]!r}; list all values in an enum")
 
 
-def _check_references(part: object, schema: object) -> None:
-    """A schema may refer to its own parts only, and to those that are there: nothing is fetched at run time."""
+def _check_stands_alone(part: object) -> None:
+    """A schema names all its parts itself: references could lead nowhere, in a circle, or to another site."""
     if isinstance(part, list):
         for item in part:
-            _check_references(item, schema)
+            _check_stands_alone(item)
     if not isinstance(part, dict):
         return
-    reference = part.get("$ref")
-    if isinstance(reference, str) and not _leads_somewhere(reference, schema):
-        raise ValueError(f"metadata refers to {reference!r}, which is not a part of it")
+    for keyword in ("$ref", "$dynamicRef"):
+        if isinstance(part.get(keyword), str):
+            raise ValueError(f"metadata uses {keyword} to {part[keyword]!r}; write that part out instead")
     for item in part.values():
-        _check_references(item, schema)
-
-
-def _leads_somewhere(reference: str, schema: object) -> bool:
-    found = schema
-    head, *steps = reference.split("/")
-    for step in steps:
-        if not isinstance(found, dict) or step not in found:
-            return False
-        found = found[step]
-    return head == "#"
+        _check_stands_alone(item)
 
 
 class _File(_Model):

@@ -24,7 +24,7 @@ from flask_jwt_extended.exceptions import CSRFError, JWTExtendedException, NoAut
 from jwt import ExpiredSignatureError, PyJWTError
 
 from config import Settings
-from scoreboard.domain.errors import CsrfFailed, InvalidToken, ScoreboardError, TokenExpired
+from scoreboard.domain.errors import AccountBanned, CsrfFailed, InvalidToken, ScoreboardError, TokenExpired
 from scoreboard.services import sessions
 from scoreboard.services.action_tokens import TicketClaims
 from scoreboard.services.sessions import SignIn
@@ -132,7 +132,7 @@ def drop_cookies_on_refusal(body_token: str | None) -> None:
 
     @after_this_request
     def drop(response: Response) -> Response:
-        if response.status_code == HTTPStatus.UNAUTHORIZED:
+        if response.status_code == HTTPStatus.UNAUTHORIZED or g.get("error_code") == AccountBanned.code:
             drop_cookies(response)
         return response
 

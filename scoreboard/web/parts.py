@@ -110,6 +110,7 @@ def _make_hub(settings: Settings, database: Database, board: BoardReader) -> Hub
         read_top=board.read_top,
         find_alive=find_alive,
         interval_s=settings.broadcast_interval_ms / 1000,
+        heartbeat_s=settings.heartbeat_s,
         unavailable=POSTGRES_UNAVAILABLE,
     )
 

@@ -8,7 +8,7 @@ what the client asks for. ``publish`` keeps its meaning.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,18 +20,19 @@ from flask_sse import Message, ServerSentEventsBlueprint
 
 from scoreboard import metrics
 from scoreboard.domain import errors
-from scoreboard.domain.events import HEARTBEAT, Event
+from scoreboard.domain.events import Event
 from scoreboard.live.events import BOARD_TARGET, for_everyone, for_user
-from scoreboard.live.frames import json_frame, retry_frame
-from scoreboard.live.hub import Hub, Subscription
-from scoreboard.live.mailbox import Deadline
+from scoreboard.live.frames import Frame, retry_frame
+from scoreboard.live.mailbox import Mailbox, Outlet
 from scoreboard.services.action_tokens import TicketClaims
+from scoreboard.store.sessions import Caller
 from scoreboard.web import schemas
 from scoreboard.web.auth import current_caller, optional_caller
+from scoreboard.web.direct import SocketOutlet
 from scoreboard.web.limits import client_address
 from scoreboard.web.operation import Access, answer, operation
 from scoreboard.web.parts import Parts, current_parts
-from scoreboard.web.peer import bound_socket
+from scoreboard.web.worker import give_away, may_give_away
 
 # Browsers come back after one to three seconds, not all at once.
 _RETRY_MS = (1_000, 3_000)
@@ -81,72 +82,113 @@ class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-s
         parts = current_parts()
         caller = optional_caller()
         _check_origin(parts)
-        place = parts.places.claim(caller.user_id if caller else None, client_address())
-        try:
-            subscription = parts.hub.subscribe(
-                caller.user_id if caller else None,
-                caller.session_id if caller else None,
-                request.headers.get("Last-Event-ID") or last_event_id,
-            )
-        except BaseException:
-            parts.places.release(place)
-            raise
-        frames = _Frames(parts, subscription, place, _seconds_left(), bound_socket(request.environ, subscription.close))
-        response = current_app.response_class(frames, mimetype="text/event-stream")
+        last_event_id = request.headers.get("Last-Event-ID") or last_event_id
+        if may_give_away(request.environ):
+            response = _direct(parts, caller, last_event_id)
+        elif request.method == "HEAD":
+            response = current_app.response_class()
+        else:
+            response = _generated(parts, caller, last_event_id)
+        response.mimetype = "text/event-stream"
         # no-transform and X-Accel-Buffering keep proxies from holding events back.
         response.headers["Cache-Control"] = "no-cache, no-transform"
         response.headers["X-Accel-Buffering"] = "no"
         return response
 
 
+class _Stream:
+    """One browser's open stream: its place, its subscription, and how to give both back."""
+
+    def __init__(self, parts: Parts, caller: Caller | None, last_event_id: str | None, outlet: Outlet) -> None:
+        """Raises TooManyStreams, and what reading the board raises."""
+        self._parts = parts
+        self._place = parts.places.claim(caller.user_id if caller else None, client_address())
+        try:
+            self.subscription = parts.hub.subscribe(
+                caller.user_id if caller else None,
+                caller.session_id if caller else None,
+                last_event_id,
+                outlet=outlet,
+                seconds_left=_seconds_left(),
+            )
+        except BaseException:
+            parts.places.release(self._place)
+            raise
+        self._is_open = True
+        metrics.STREAMS.inc()
+
+    def start_over(self) -> None:
+        self._parts.hub.start_over(self.subscription)
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._parts.hub.unsubscribe(self.subscription)
+            self._parts.places.release(self._place)
+            metrics.STREAMS.dec()
+
+
 class _Frames:
-    """One browser's bytes: what was missed, the board, then whatever comes.
+    """The body of a stream on any server: what was missed, the board, then whatever comes.
 
     Runs outside of the request: no database connection, no request context.
     """
 
-    def __init__(
-        self,
-        parts: Parts,
-        subscription: Subscription,
-        place: str,
-        seconds_left: float | None,
-        unwatch: Callable[[], None],
-    ) -> None:
-        self._parts = parts
-        self._subscription = subscription
-        self._place = place
-        self._seconds_left = seconds_left
-        self._unwatch = unwatch
-        self._is_open = True
-        metrics.STREAMS.inc()
+    def __init__(self, stream: _Stream, mailbox: Mailbox) -> None:
+        self._stream = stream
+        self._mailbox = mailbox
 
     def __iter__(self) -> Iterator[bytes]:
-        hub: Hub = self._parts.hub
-        mailbox = self._subscription.mailbox
-        heartbeat = Deadline(self._parts.settings.heartbeat_s)
-        end = Deadline(self._seconds_left) if self._seconds_left is not None else None
-        # The jitter spreads reconnects; it protects nothing.
-        yield retry_frame(random.randint(*_RETRY_MS))  # noqa: S311
-        while not mailbox.is_closed and (end is None or end.left_s > 0):
-            frames = mailbox.take(min(heartbeat.left_s, end.left_s) if end else heartbeat.left_s)
-            if mailbox.has_overflowed:
-                hub.start_over(self._subscription)
-                continue
-            if frames:
+        yield _retry_frame()
+        while not self._mailbox.is_closed:
+            frames = self._mailbox.take(None)
+            if self._mailbox.has_overflowed:
+                self._stream.start_over()
+            elif frames:
                 yield frames
-            if heartbeat.left_s <= 0:
-                heartbeat.restart()
-                yield json_frame(HEARTBEAT, {"version": hub.version})
 
     def close(self) -> None:
         """Called by the server when the browser has gone or the stream has ended."""
-        if self._is_open:
-            self._is_open = False
-            self._unwatch()
-            self._parts.hub.unsubscribe(self._subscription)
-            self._parts.places.release(self._place)
-            metrics.STREAMS.dec()
+        self._stream.close()
+
+
+class _DirectResponse(Response):
+    """Sends headers and first frames, then leaves the connection to the hub."""
+
+    automatically_set_content_length = False
+    outlet: SocketOutlet
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        _, status, headers = self.get_wsgi_response(environ)
+        try:
+            write = start_response(status, headers)
+            write(_retry_frame() + self.outlet.take_waiting())
+            self.outlet.attach(environ["gunicorn.socket"])
+        except BaseException:
+            self.outlet.close()
+            raise
+        give_away()
+        return ()
+
+
+def _retry_frame() -> Frame:
+    # The jitter spreads reconnects; it protects nothing.
+    return retry_frame(random.randint(*_RETRY_MS))  # noqa: S311
+
+
+def _direct(parts: Parts, caller: Caller | None, last_event_id: str | None) -> Response:
+    outlet = SocketOutlet()
+    stream = _Stream(parts, caller, last_event_id, outlet)
+    outlet.watch(on_overflow=stream.start_over, on_closed=stream.close)
+    response = _DirectResponse()
+    response.outlet = outlet
+    return response
+
+
+def _generated(parts: Parts, caller: Caller | None, last_event_id: str | None) -> Response:
+    mailbox = Mailbox()
+    stream = _Stream(parts, caller, last_event_id, mailbox)
+    return current_app.response_class(_Frames(stream, mailbox))
 
 
 def _check_origin(parts: Parts) -> None:

@@ -17,6 +17,7 @@ from scoreboard.domain.standings import Board, Standing
 from scoreboard.live.connection import make_client
 from scoreboard.live.events import EventLog, Position, board_changed, for_user, session_ended, user_ended
 from scoreboard.live.hub import Hub, Subscription
+from scoreboard.live.mailbox import Mailbox
 from scoreboard.live.standings import Standings
 from scoreboard.local import LocalServers
 from tests.functional.sse import SseEvent, SseParser
@@ -30,6 +31,8 @@ class Reader:
     """Drains a subscription the way a stream does, and parses what comes."""
 
     def __init__(self, subscription: Subscription) -> None:
+        assert isinstance(subscription.outlet, Mailbox)
+        self.mailbox = subscription.outlet
         self.subscription = subscription
         self._parser = SseParser()
         self.events: list[SseEvent] = []
@@ -38,7 +41,7 @@ class Reader:
         deadline = time.monotonic() + WAIT_S
         while not condition(self.events):
             assert time.monotonic() < deadline, [event.event for event in self.events]
-            self.events += self._parser.feed(self.subscription.mailbox.take(0.05))
+            self.events += self._parser.feed(self.mailbox.take(0.05))
         return self.events
 
     def named(self, name: str) -> list[SseEvent]:
@@ -254,11 +257,11 @@ def test_ended_sessions_and_banned_users_lose_their_streams(setting: Setting) ->
     first, second = hub.subscribe(user, session, None), hub.subscribe(user, other_session, None)
     bystander = hub.subscribe(uuid4(), uuid4(), None)
     setting.events.publish([session_ended(session)])
-    _wait(lambda: first.mailbox.is_closed)
-    assert not second.mailbox.is_closed
+    _wait(lambda: first.outlet.is_closed)
+    assert not second.outlet.is_closed
     setting.events.publish([user_ended(user)])
-    _wait(lambda: second.mailbox.is_closed)
-    assert not bystander.mailbox.is_closed
+    _wait(lambda: second.outlet.is_closed)
+    assert not bystander.outlet.is_closed
 
 
 def test_sessions_that_end_while_redis_loses_the_message_are_noticed(setting: Setting) -> None:
@@ -267,7 +270,7 @@ def test_sessions_that_end_while_redis_loses_the_message_are_noticed(setting: Se
     subscription = hub.subscribe(uuid4(), session, None)
     setting.alive = {session}
     setting.alive = set()
-    _wait(lambda: subscription.mailbox.is_closed)
+    _wait(lambda: subscription.outlet.is_closed)
 
 
 def test_a_waiting_request_is_told_the_outcome(setting: Setting) -> None:

@@ -1,0 +1,94 @@
+"""gunicorn's gevent worker, which can give a connection away to the hub."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import gevent
+from gunicorn.workers.ggevent import GeventWorker
+
+# Streams are ended over this time when the worker stops, so that browsers don't all come back at once.
+_SPREAD_S = 4.0
+# Marks on the greenlet that serves a connection.
+_MAY_GIVE_AWAY = "scoreboard_may_give_away"
+_GIVEN_AWAY = "scoreboard_gave_away"
+
+
+def may_give_away(environ: dict[str, Any]) -> bool:
+    """Whether this request's connection can be taken over: a plain socket of a StreamWorker, with a chunked body."""
+    return (
+        getattr(gevent.getcurrent(), _MAY_GIVE_AWAY, False)
+        and environ.get("gunicorn.socket") is not None
+        and environ["wsgi.url_scheme"] == "http"
+        and environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+        and environ["REQUEST_METHOD"] == "GET"
+    )
+
+
+def give_away() -> None:
+    """Tell the worker that somebody else has a duplicate of this greenlet's connection and goes on writing."""
+    setattr(gevent.getcurrent(), _GIVEN_AWAY, True)
+
+
+class _Idle(gevent.Timeout):
+    """The wait for a connection's next request; it can be cut short."""
+
+    def __init__(self, seconds: float, waiting: set[_Idle]) -> None:
+        # False: the with-block swallows it.
+        super().__init__(seconds, False)  # type: ignore[arg-type]  # the stubs know no False
+        self._waiting = waiting
+        self._greenlet = gevent.getcurrent()
+
+    def __enter__(self) -> _Idle:
+        self._waiting.add(self)
+        super().__enter__()
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
+        self._waiting.discard(self)
+        return super().__exit__(kind, error, trace)
+
+    def end(self) -> None:
+        gevent.kill(self._greenlet, self)
+
+
+class StreamWorker(GeventWorker):
+    """Forgets a connection that was given away, and ends all streams, spread out, before it leaves."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._idle: set[_Idle] = set()
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        # TLS in this process would put a cipher between the hub and the socket.
+        setattr(gevent.getcurrent(), _MAY_GIVE_AWAY, not self.cfg.is_ssl)
+        super().handle(listener, client, addr)
+
+    def is_already_handled(self, respiter: Any) -> bool:
+        if getattr(gevent.getcurrent(), _GIVEN_AWAY, False):
+            # gunicorn's own word for: close our side of the connection and say nothing more.
+            raise StopIteration
+        return bool(super().is_already_handled(respiter))
+
+    def timeout_ctx(self) -> gevent.Timeout:  # type: ignore[override]  # the stubs forget what it returns
+        return _Idle(self.cfg.keepalive, self._idle)
+
+    def handle_exit(self, sig: Any, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        gevent.spawn(self._let_idle_go)
+
+    def _let_idle_go(self) -> None:
+        """Connections that wait for a next request would hold the process up for the whole graceful time-out."""
+        for idle in list(self._idle):
+            idle.end()
+
+    def run(self) -> None:
+        super().run()
+        application: Any = self.wsgi
+        hub = application.extensions["scoreboard"].hub
+        hub.stop(spread_s=_SPREAD_S)
+        deadline = time.monotonic() + 2 * _SPREAD_S
+        while hub.streams and time.monotonic() < deadline:
+            self.notify()
+            gevent.sleep(0.1)
