@@ -1,9 +1,9 @@
 # The interpreter that requirements.txt was made with.
 FROM python:3.11-slim-trixie AS build
 COPY requirements.txt /requirements.txt
-# Everything comes as wheels: no compiler is needed, and none is in the image.
+# Wheels only, so no compiler is needed; psycogreen has none, but is pure Python.
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes --requirement /requirements.txt
+    && /venv/bin/pip install --no-cache-dir --only-binary :all: --no-binary psycogreen --require-hashes --requirement /requirements.txt
 
 FROM python:3.11-slim-trixie
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin scoreboard

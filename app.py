@@ -13,7 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Settings
 from scoreboard.logs import configure_logging
-from scoreboard.tracing import init_tracing
+from scoreboard.tracing import init_tracing, log_processors
 from scoreboard.web import stream
 from scoreboard.web.auth import access_token, init_auth, load_caller
 from scoreboard.web.errors import register_errors
@@ -42,9 +42,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises SettingsError, CatalogueError.
     """
     settings = settings or Settings.load()
-    configure_logging(settings.log_level)
-    init_tracing(settings, "web")
+    configure_logging(settings.log_level, log_processors(settings))
     app = Flask(__name__, static_folder="scoreboard/web/static", template_folder="scoreboard/web/templates")
+    # Before every hook, so that they all run inside the request's trace.
+    init_tracing(settings, "web", app)
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 300

@@ -84,11 +84,12 @@ class Service:
 
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + START_WAIT_S
+        headers = {"Authorization": f"Bearer {self.settings_env.get('OPERATOR_TOKEN', '')}"}
         while time.monotonic() < deadline:
             if dead := self.web.ended() or self.supervisor.ended():
                 raise RuntimeError(f"{dead.name} ended:\n" + "\n".join(dead.tail))
             try:
-                health = httpx.get(f"{self.url}/health/detailed", timeout=5).json()
+                health = httpx.get(f"{self.url}/health/detailed", headers=headers, timeout=5).json()
                 if health["data"]["status"] == "ok":
                     return
             except (httpx.HTTPError, KeyError, ValueError):

@@ -6,13 +6,15 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from celery.signals import setup_logging, task_postrun, task_prerun, worker_process_init
+from celery.signals import setup_logging, task_postrun, task_prerun, worker_init, worker_process_init, worker_ready
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from config import Settings, SettingsError
 from scoreboard.live import broker
 from scoreboard.live.broker import CONSUMER_TIMEOUT_S, make_celery
 from scoreboard.logs import configure_logging
-from scoreboard.tracing import init_tracing
+from scoreboard.tracing import init_reports, init_tracing, log_processors
 from workers.schedule import SCHEDULE
 
 
@@ -36,7 +38,22 @@ app = create_celery(settings)
 
 @setup_logging.connect
 def _set_up_logging(**_: Any) -> None:
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, log_processors(settings))
+
+
+@worker_init.connect
+def _start_reports(**_: Any) -> None:
+    # The parent knows of lost and timed-out children, and Sentry must be there before the tasks are built.
+    init_reports(settings, "worker")
+
+
+@worker_ready.connect
+def _show_metrics(**_: Any) -> None:
+    """For workers on machines of their own, whose figures no web process can add to its answer."""
+    if settings.worker_metrics_port:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        start_http_server(settings.worker_metrics_port, registry=registry)
 
 
 @worker_process_init.connect

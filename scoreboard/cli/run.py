@@ -24,6 +24,7 @@ from scoreboard.local.folder import hold_lock, make_data_folder
 from scoreboard.local.resolve import start_missing, with_addresses
 from scoreboard.local.servers import LocalServers
 from scoreboard.local.supervisor import Child, Supervisor, log_file
+from scoreboard.services.catalogue import CatalogueError, load_catalogue
 
 # Imports on a slow machine take most of it; a healthy start needs 3 s.
 HEALTH_WAIT_S = 45.0
@@ -70,8 +71,17 @@ def stop_on_signals() -> None:
         signal.signal(each, stop)
 
 
+def check_catalogue(settings: Settings) -> None:
+    """Every process reads it; here a wrong one is one line instead of a crash in each of them."""
+    try:
+        load_catalogue(settings.catalogue_path)
+    except CatalogueError as error:
+        raise StartError(str(error)) from None
+
+
 def run(settings: Settings, logs_to_terminal: bool) -> None:
     """Start everything, say where, and stay until something ends or Stopped is raised."""
+    check_catalogue(settings)
     check_port(settings)
     data_dir = settings.scoreboard_data.resolve()
     make_data_folder(data_dir)

@@ -70,7 +70,8 @@ def accept_action(
         stored = None if is_accepted else actions.get_action(connection, completion.action_id)
     if is_accepted:
         return None
-    if stored is None:
+    # Not the token that was handed out, even if it opens: base64 has several spellings of the same bytes.
+    if stored is None or stored.token_hash != hashed:
         raise InvalidActionToken
     if stored.state in (State.ISSUED, State.EXPIRED):
         raise ActionTokenExpired

@@ -21,6 +21,7 @@ class Action:
     issued_by: UUID | None
     action_type: str
     metadata: Mapping[str, object]
+    token_hash: bytes
     state: State
     issued_at: datetime
     expires_at: datetime
@@ -46,6 +47,7 @@ _COLUMNS = [actions.c[name] for name in Action.__dataclass_fields__]
 def _action(row: sa.Row[Any]) -> Action:
     values = row._asdict()
     values["state"] = State(values["state"])
+    values["token_hash"] = bytes(values["token_hash"])
     if values["body_digest"] is not None:
         values["body_digest"] = bytes(values["body_digest"])
     return Action(**values)

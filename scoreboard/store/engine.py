@@ -45,6 +45,8 @@ def make_engine(url: str, pool_size: int, *, name: str) -> sa.Engine:
         pool_recycle=300,
         json_serializer=_dumps,
         json_deserializer=orjson.loads,
+        # What people send stays out of exception texts, and so out of the logs.
+        hide_parameters=True,
         connect_args={
             "connect_timeout": _CONNECT_TIMEOUT_S,
             "options": _SERVER_OPTIONS,

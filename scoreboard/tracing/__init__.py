@@ -5,12 +5,14 @@ The libraries are imported only when their setting is given. Start them after fo
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import structlog
-from flask import Flask
 
 from config import Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 Process = Literal["web", "worker"]
 

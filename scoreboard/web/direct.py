@@ -23,7 +23,7 @@ from scoreboard.live.mailbox import Backlog
 # Bytes the kernel may hold for a browser that doesn't read: a few boards.
 _SEND_BUFFER_BYTES = 65_536
 # A browser that has not taken a byte for so long has stopped reading.
-_STALLED_S = 30.0
+STALLED_S = 30.0
 _READABLE = 1
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -127,7 +127,7 @@ class SocketOutlet:
         """Write until the browser has caught up; close it when it takes nothing for too long."""
         try:
             while not self.is_closed and self._flush():
-                wait_write(self._fd, timeout=_STALLED_S)
+                wait_write(self._fd, timeout=STALLED_S)
         except OSError:
             # A time-out is one too.
             self.close()

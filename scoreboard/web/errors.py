@@ -60,7 +60,11 @@ def register_errors(app: Flask) -> None:
 
 def _refused(error: ScoreboardError) -> ResponseReturnValue:
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, RetryLater) else {}
+    headers = {}
+    if isinstance(error, RetryLater):
+        # Kept for the last hook: the limiter would put its own, longer window in its place.
+        g.retry_after_s = error.retry_after_s
+        headers["Retry-After"] = str(error.retry_after_s)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return _answer(status, error.code, error.message, error.details, headers)

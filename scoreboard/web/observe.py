@@ -49,6 +49,8 @@ def finish_request(response: Response) -> Response:
     if response.status_code not in (429, 503):
         # flask-limiter says when to retry on every answer; only a refusal should.
         response.headers.pop("Retry-After", None)
+    elif "retry_after_s" in g:
+        response.headers["Retry-After"] = str(g.retry_after_s)
     elif response.headers.get("Retry-After", "0").startswith(("0", "-")):
         response.headers["Retry-After"] = "1"
     _record(response, seconds)

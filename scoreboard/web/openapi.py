@@ -129,6 +129,8 @@ def _responses(declared: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {str(declared.status): _success(declared.answer)}
     for status, model in declared.also.items():
         responses[str(status)] = _success(model)
+    if declared.has_etag:
+        responses["304"] = {"description": "Nothing has changed since the ETag in If-None-Match"}
     by_status: dict[int, list[str]] = {}
     for kind in _possible_errors(declared):
         by_status.setdefault(STATUS[kind], []).append(kind.code)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import orjson
 from flask import Response, jsonify, request
 from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from scoreboard.domain.accounts import Role
 from scoreboard.domain.errors import InsufficientPermissions, ScoreboardError, ValidationFailed
@@ -53,6 +53,8 @@ class Operation:
     is_unlimited: bool = False
     # The body may be left out; its fields have other ways in.
     is_body_optional: bool = False
+    # Answers 304 to a matching If-None-Match.
+    has_etag: bool = False
 
 
 def operation(
@@ -68,6 +70,7 @@ def operation(
     also: Mapping[int, type[BaseModel]] | None = None,
     is_unlimited: bool = False,
     is_body_optional: bool = False,
+    has_etag: bool = False,
 ) -> Callable[[V], V]:
     """Declare a view; it gets ``body`` and ``query`` as validated models where declared."""
 
@@ -85,6 +88,7 @@ def operation(
             description=(view.__doc__ or "").strip(),
             is_unlimited=is_unlimited,
             is_body_optional=is_body_optional,
+            has_etag=has_etag,
         )
 
         @wraps(view)
@@ -116,6 +120,9 @@ def _check_access(access: Access) -> None:
 def parse_body(model: type[BaseModel], *, is_optional: bool = False) -> BaseModel:
     """The validated JSON body. Raises ValidationFailed, UnsupportedMediaType, RequestEntityTooLarge."""
     raw = request.get_data(cache=True)
+    # A body that comes in chunks is cut at the limit without a word: see whether more is waiting.
+    if len(raw) == request.max_content_length and request.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
     if not raw and is_optional:
         return model.model_validate({})
     if not request.is_json:

@@ -58,6 +58,12 @@ def _check_data(value: str) -> str:
     return _no_nul(value)
 
 
+def _check_reason(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must say something")
+    return _no_nul(value)
+
+
 def _no_nul_inside(value: dict[str, Any]) -> dict[str, Any]:
     _walk(value)
     return value
@@ -91,7 +97,7 @@ Id = Annotated[UUID, BeforeValidator(_parse_uuid)]
 Email = Annotated[
     str, Field(max_length=_EMAIL_MAX, json_schema_extra={"format": "email"}), AfterValidator(_check_email)
 ]
-Reason = Annotated[str, Field(min_length=1, max_length=_REASON_MAX), AfterValidator(_no_nul)]
+Reason = Annotated[str, Field(min_length=1, max_length=_REASON_MAX), AfterValidator(_check_reason)]
 SafeInteger = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
 Limit = Annotated[int, Field(ge=1, le=100)]
 
@@ -116,7 +122,7 @@ class Register(Request):
 
 
 class Login(Request):
-    username: str = Field(min_length=1, max_length=4 * USERNAME_MAX)
+    username: Annotated[str, AfterValidator(_no_nul)] = Field(min_length=1, max_length=4 * USERNAME_MAX)
     password: str = Field(min_length=1, max_length=4 * PASSWORD_MAX)
     cookies: bool = Field(False, description="set HttpOnly cookies too, for browsers")
 

@@ -60,6 +60,7 @@ def test_a_stored_action_has_the_outcome_that_was_settled() -> None:
         issued_by=None,
         action_type="JUMP",
         metadata={},
+        token_hash=b"",
         state=State.APPLIED,
         issued_at=now,
         expires_at=now,

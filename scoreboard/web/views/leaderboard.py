@@ -20,13 +20,17 @@ _MAX_AGE_S = 1
 
 
 @blueprint.get("")
-@operation("The board", access=Access.BOARD, query=schemas.BoardQuery, answer=schemas.BoardInfo, limits="read")
+@operation(
+    "The board", access=Access.BOARD, query=schemas.BoardQuery, answer=schemas.BoardInfo, limits="read", has_etag=True
+)
 def show_board(query: schemas.BoardQuery) -> Response:
     return _board_answer(current_parts().board.read(offset=query.offset, limit=query.limit))
 
 
 @blueprint.get("/top10")
-@operation("The first ten", access=Access.BOARD, query=schemas.NoQuery, answer=schemas.BoardInfo, limits="read")
+@operation(
+    "The first ten", access=Access.BOARD, query=schemas.NoQuery, answer=schemas.BoardInfo, limits="read", has_etag=True
+)
 def show_top(query: schemas.NoQuery) -> Response:
     return _board_answer(current_parts().board.read_top())
 
@@ -38,6 +42,7 @@ def show_top(query: schemas.NoQuery) -> Response:
     query=schemas.AroundQuery,
     answer=schemas.BoardInfo,
     limits="read",
+    has_etag=True,
     errors=[errors.NotFound],
 )
 def show_around_me(query: schemas.AroundQuery) -> Response:
@@ -52,6 +57,7 @@ def show_around_me(query: schemas.AroundQuery) -> Response:
     query=schemas.AroundQuery,
     answer=schemas.BoardInfo,
     limits="read",
+    has_etag=True,
     errors=[errors.NotFound],
 )
 def show_around(user_id: UUID, query: schemas.AroundQuery) -> Response:

@@ -13,7 +13,7 @@ from prometheus_client.registry import REGISTRY, Collector
 
 from scoreboard import __version__
 from scoreboard.domain.accounts import Role
-from scoreboard.domain.errors import InsufficientPermissions, InvalidToken
+from scoreboard.domain.errors import AccountBanned, InsufficientPermissions, InvalidToken, TokenExpired
 from scoreboard.services.figures import check_parts, is_up, overall, read_backlog
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.web import schemas
@@ -22,6 +22,7 @@ from scoreboard.web.operation import Access, answer, operation
 from scoreboard.web.parts import Parts, current_parts
 
 blueprint = Blueprint("operations", __name__)
+_REFUSALS = (InvalidToken, TokenExpired, InsufficientPermissions, AccountBanned)
 
 
 @blueprint.get("/health")
@@ -33,7 +34,9 @@ def health() -> Response:
 
 
 @blueprint.get("/health/detailed")
-@operation("Each part's state", access=Access.ANYONE, answer=schemas.DetailedHealth, is_unlimited=True)
+@operation(
+    "Each part's state", access=Access.ANYONE, answer=schemas.DetailedHealth, errors=_REFUSALS, is_unlimited=True
+)
 def detailed_health() -> Response:
     """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token."""
     _check_operator()
@@ -45,7 +48,7 @@ def detailed_health() -> Response:
 
 
 @blueprint.get("/metrics")
-@operation("Prometheus metrics", access=Access.ANYONE, answer=None, is_unlimited=True)
+@operation("Prometheus metrics", access=Access.ANYONE, answer=None, errors=_REFUSALS, is_unlimited=True)
 def show_metrics() -> Response:
     """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token."""
     _check_operator()
