@@ -84,7 +84,8 @@ class Service:
 
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + START_WAIT_S
-        headers = {"Authorization": f"Bearer {self.settings_env.get('OPERATOR_TOKEN', '')}"}
+        token = self.settings_env.get("OPERATOR_TOKEN")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         while time.monotonic() < deadline:
             if dead := self.web.ended() or self.supervisor.ended():
                 raise RuntimeError(f"{dead.name} ended:\n" + "\n".join(dead.tail))

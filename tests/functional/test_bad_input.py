@@ -274,8 +274,8 @@ GETS_BY_ID = ["/v1/actions/{}", "/v1/users/{}/score", "/v1/leaderboard/around/{}
         "null",
         "x" * 2_000,
         "{0}",
-        str(uuid4()) + "0",
-        str(uuid4()),
+        "8a6e0804-2bd0-4672-b79d-d97027f9071a0",
+        "8a6e0804-2bd0-4672-b79d-d97027f9071a",
     ],
 )
 def test_an_unknown_or_odd_id_is_not_found(world: World, template: str, value: str) -> None:
