@@ -11,7 +11,10 @@ PIP := pip --disable-pip-version-check --quiet
 LOCK := pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: run test lint format lock clean
+# Most tests wait for processes and browsers; two at a time keep two cores busy without starving what they wait for.
+TEST_PROCESSES ?= 2
+
+.PHONY: run test bench-stream lint format lock clean
 .DELETE_ON_ERROR:
 
 # exec: a Ctrl-C and the exit status are the service's own, without a shell in between.
@@ -19,12 +22,16 @@ run: $(INSTALLED)
 	@exec $(BIN)/scoreboard run
 
 test: $(INSTALLED)
-	@exec $(BIN)/python -m pytest
+	@exec $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Streams to ten thousand clients, in about five minutes; BENCH="--clients 100 --seconds 5" for a quick look.
+bench-stream: $(INSTALLED)
+	@exec $(BIN)/python -m benchmarks.stream $(BENCH)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
