@@ -8,6 +8,7 @@ what the client asks for. ``publish`` keeps its meaning.
 from __future__ import annotations
 
 import random
+import resource
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +39,10 @@ from scoreboard.web.worker import give_away, may_give_away
 _RETRY_MS = (1_000, 3_000)
 # Shorter than the client's socket time-out.
 _MESSAGES_BLOCK_MS = 500
+# Open files kept for requests, the database, Redis, logs and metrics.
+_FILES_RESERVED = 500
+# A full process stays full for a while; others may have room.
+_FULL_RETRY_S = 5
 _SAFE_FETCH_SITES = ("same-origin", "same-site", "none")
 
 
@@ -96,11 +101,19 @@ class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-s
         return response
 
 
+def _streams_max() -> int:
+    """Streams this process can hold: each is an open file."""
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(_FILES_RESERVED, open_files - _FILES_RESERVED)
+
+
 class _Stream:
     """One browser's open stream: its place, its subscription, and how to give both back."""
 
     def __init__(self, parts: Parts, caller: Caller | None, last_event_id: str | None, outlet: Outlet) -> None:
-        """Raises TooManyStreams, and what reading the board raises."""
+        """Raises TooManyStreams, ServiceUnavailable, and what reading the board raises."""
+        if parts.hub.streams >= _streams_max():
+            raise errors.ServiceUnavailable(_FULL_RETRY_S)
         self._parts = parts
         self._place = parts.places.claim(caller.user_id if caller else None, client_address())
         try:
