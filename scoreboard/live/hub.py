@@ -8,7 +8,6 @@ While Redis is down the board is polled from Postgres and streams stay open.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -21,6 +20,7 @@ import structlog
 
 from scoreboard.domain.events import HEARTBEAT, INITIAL, RESET, UPDATE, board_event
 from scoreboard.domain.standings import Board
+from scoreboard.live.audience import Audience, Subscription
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.events import (
     BOARD_CHANGED,
@@ -31,7 +31,7 @@ from scoreboard.live.events import (
     Position,
     Received,
 )
-from scoreboard.live.frames import Frame, frame, json_frame, retry_frame
+from scoreboard.live.frames import Frame, frame, json_frame
 from scoreboard.live.history import History
 from scoreboard.live.mailbox import Mailbox, Outlet
 
@@ -50,27 +50,6 @@ _SESSION_CHECK_S = 3.0
 _BOARD_RETRY_S = 1.0
 # Streams whose time is up are looked for this often.
 _EXPIRY_CHECK_S = 1.0
-# Writes in a row before other requests get their turn: about a millisecond.
-_TURN = 100
-# Steps in which streams are ended when the process stops, and how long their browsers wait before coming back.
-_STOP_STEP_S = 0.05
-_STOP_RETRY_MS = (500, 5_000)
-
-
-@dataclass(eq=False)
-class Subscription:
-    """One open stream, fed by the hub."""
-
-    user_id: UUID | None
-    session_id: UUID | None
-    outlet: Outlet
-    # Moment of the monotonic clock at which the caller's access ends.
-    ends_at: float | None = None
-    # Private events up to here have been delivered.
-    after: Position | None = None
-
-    def close(self) -> None:
-        self.outlet.close()
 
 
 @dataclass(eq=False)
@@ -110,10 +89,10 @@ class Hub:
         self._heartbeat_s = heartbeat_s
         self._beats_at = time.monotonic() + heartbeat_s
         self._unavailable: tuple[type[Exception], ...] = (*UNAVAILABLE, *unavailable)
-        self._lock = threading.RLock()
+        self._audience = Audience()
+        # One lock for all that must not change between a snapshot and what follows it.
+        self._lock = self._audience.lock
         self._progress = threading.Condition(self._lock)
-        self._subscriptions: set[Subscription] = set()
-        self._by_target: dict[str, set[Subscription]] = {}
         self._expectations: dict[UUID, set[Expectation]] = {}
         self._history = History(Position(0, 0))
         self._board: Board | None = None
@@ -145,22 +124,11 @@ class Hub:
         A crowd that lost its streams at one moment would come back at one moment.
         """
         self._is_stopping = True
-        with self._lock:
-            waiting = list(self._subscriptions)
-        # The spread protects the servers, not a secret.
-        random.shuffle(waiting)
-        per_step = max(1, round(len(waiting) * _STOP_STEP_S / spread_s)) if spread_s else len(waiting)
-        while waiting:
-            for subscription in waiting[:per_step]:
-                subscription.outlet.put_private(retry_frame(random.randint(*_STOP_RETRY_MS)))  # noqa: S311
-                subscription.close()
-            del waiting[:per_step]
-            if waiting:
-                time.sleep(_STOP_STEP_S)
+        self._audience.dismiss(spread_s)
 
     @property
     def streams(self) -> int:
-        return len(self._subscriptions)
+        return len(self._audience)
 
     # -- subscribers -------------------------------------------------------------
 
@@ -214,24 +182,15 @@ class Hub:
             elif asked and user_id:
                 subscription.after = asked
                 for entry in self._history.missed(f"user:{user_id}", asked):
-                    _deliver(entry, subscription)
+                    subscription.deliver(entry)
             outlet.put_board(self._initial_frame())
             subscription.after = self._history.position
-            self._subscriptions.add(subscription)
-            if user_id:
-                self._by_target.setdefault(f"user:{user_id}", set()).add(subscription)
+            self._audience.add(subscription)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
         subscription.close()
-        with self._lock:
-            self._subscriptions.discard(subscription)
-            target = f"user:{subscription.user_id}"
-            mine = self._by_target.get(target)
-            if mine is not None:
-                mine.discard(subscription)
-                if not mine:
-                    del self._by_target[target]
+        self._audience.remove(subscription)
 
     def start_over(self, subscription: Subscription) -> None:
         """Give a reader that fell too far behind a reset and the newest board."""
@@ -298,8 +257,7 @@ class Hub:
         """Start over behind a gap: every reader gets a reset, then all that follows this position."""
         with self._lock:
             self._history = History(position)
-            for subscription in self._subscriptions:
-                self.start_over(subscription)
+            self._audience.for_each(self.start_over)
         self._is_dirty = True
 
     def _wait_ms(self) -> int:
@@ -325,10 +283,9 @@ class Hub:
             for _, kind, data in entry.events():
                 self._tell_everyone(kind, data)
         elif entry.target == CONTROL_TARGET:
-            self._end_streams(orjson.loads(entry.payload))
+            self._audience.end(orjson.loads(entry.payload))
         else:
-            for subscription in self._by_target.get(entry.target, ()):
-                _deliver(entry, subscription)
+            self._audience.deliver(entry)
         if entry.action_id in self._expectations and entry.outcome:
             outcome = orjson.loads(entry.outcome)
             for expectation in self._expectations[entry.action_id]:
@@ -340,14 +297,7 @@ class Hub:
             self._updated_user = orjson.loads(data) or self._updated_user
             return
         told = frame(kind, data)
-        self._to_everyone(lambda outlet: outlet.put_private(told))
-
-    def _end_streams(self, command: dict[str, str]) -> None:
-        for subscription in self._subscriptions:
-            if str(subscription.session_id) == command.get("endSession") or (
-                subscription.user_id and str(subscription.user_id) == command.get("endUser")
-            ):
-                subscription.close()
+        self._audience.send(lambda outlet: outlet.put_private(told))
 
     # -- the board -------------------------------------------------------------------
 
@@ -381,7 +331,7 @@ class Hub:
             event = board_event(board, self._updated_user)
             update = frame(UPDATE, orjson.dumps(event.data), self._history.position)
             self._updated_user = None
-            self._to_everyone(lambda outlet: outlet.put_board(update))
+            self._audience.send(lambda outlet: outlet.put_board(update))
         return True
 
     def _beat_if_due(self) -> None:
@@ -389,50 +339,27 @@ class Hub:
             return
         self._beats_at = time.monotonic() + self._heartbeat_s
         beat = json_frame(HEARTBEAT, {"version": self.version})
-        with self._lock:
-            self._to_everyone(lambda outlet: outlet.put_heartbeat(beat))
-
-    def _to_everyone(self, put: Callable[[Outlet], None]) -> None:
-        """Put one frame into every outlet, letting other requests have their turn in between.
-
-        Called with the lock held: who comes or goes meanwhile waits for the end of the round.
-        """
-        for place, subscription in enumerate(self._subscriptions, start=1):
-            put(subscription.outlet)
-            if place % _TURN == 0:
-                time.sleep(0)
+        self._audience.send(lambda outlet: outlet.put_heartbeat(beat))
 
     # -- sessions ----------------------------------------------------------------------
 
     def _watch_sessions(self) -> None:
+        """End streams whose time is up, or whose session ended while Redis lost the message."""
         checked_at = time.monotonic()
         while not self._is_stopping:
             time.sleep(_EXPIRY_CHECK_S)
             now = time.monotonic()
-            with self._lock:
-                for subscription in self._subscriptions:
-                    if subscription.ends_at is not None and subscription.ends_at <= now:
-                        subscription.close()
+            self._audience.end_expired(now)
             if now - checked_at < _SESSION_CHECK_S:
                 continue
             checked_at = now
-            with self._lock:
-                sessions = {each.session_id for each in self._subscriptions if each.session_id}
-            if not sessions:
-                continue
-            try:
-                alive = self._find_alive(sessions)
-            except self._unavailable as error:
-                log.warning("hub_sessions_unchecked", error=str(error))
-                continue
-            with self._lock:
-                for subscription in self._subscriptions:
-                    if subscription.session_id in sessions - alive:
-                        subscription.close()
+            if sessions := self._audience.session_ids():
+                self._check_sessions(sessions)
 
-
-def _deliver(entry: Received, subscription: Subscription) -> None:
-    for position, kind, data in entry.events():
-        if subscription.after is None or position > subscription.after:
-            subscription.outlet.put_private(frame(kind, data, position))
-            subscription.after = position
+    def _check_sessions(self, sessions: set[UUID]) -> None:
+        try:
+            alive = self._find_alive(sessions)
+        except self._unavailable as error:
+            log.warning("hub_sessions_unchecked", error=str(error))
+            return
+        self._audience.end_sessions(sessions - alive)

@@ -27,7 +27,7 @@ from scoreboard.live.frames import Frame, retry_frame
 from scoreboard.live.mailbox import Mailbox, Outlet
 from scoreboard.services.action_tokens import TicketClaims
 from scoreboard.store.sessions import Caller
-from scoreboard.web import schemas
+from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller, optional_caller
 from scoreboard.web.direct import SocketOutlet
 from scoreboard.web.limits import client_address
@@ -247,7 +247,7 @@ def open_stream(query: schemas.StreamQuery) -> Response:
 
 
 @blueprint.post("/stream/ticket")  # type: ignore[untyped-decorator]  # flask-sse is untyped
-@operation("A ticket for the stream", access=Access.USER, answer=schemas.Ticket)
+@operation("A ticket for the stream", access=Access.USER, answer=answers.Ticket)
 def create_ticket() -> Response:
     """Lets an EventSource on another site open the stream as this user: `?ticket=`."""
     parts = current_parts()

@@ -14,9 +14,10 @@ import redis
 
 from scoreboard.domain.events import Event
 from scoreboard.domain.standings import Board, Standing
+from scoreboard.live.audience import Subscription
 from scoreboard.live.connection import make_client
 from scoreboard.live.events import EventLog, Position, board_changed, for_user, session_ended, user_ended
-from scoreboard.live.hub import Hub, Subscription
+from scoreboard.live.hub import Hub
 from scoreboard.live.mailbox import Mailbox
 from scoreboard.live.standings import Standings
 from scoreboard.local import LocalServers

@@ -8,7 +8,7 @@ from scoreboard.domain import errors
 from scoreboard.services.log_in import log_in
 from scoreboard.services.register import register
 from scoreboard.services.sessions import SignIn, log_out, refresh_session
-from scoreboard.web import schemas
+from scoreboard.web import answers, schemas
 from scoreboard.web.auth import (
     current_caller,
     drop_cookies,
@@ -29,7 +29,7 @@ blueprint = Blueprint("accounts", __name__, url_prefix="/v1/auth")
     "Create an account",
     access=Access.ANYONE,
     body=schemas.Register,
-    answer=schemas.SignIn,
+    answer=answers.SignIn,
     status=201,
     errors=[errors.UsernameTaken, errors.EmailTaken],
 )
@@ -55,7 +55,7 @@ def create_account(body: schemas.Register) -> Response:
     "Sign in",
     access=Access.ANYONE,
     body=schemas.Login,
-    answer=schemas.SignIn,
+    answer=answers.SignIn,
     limits="login",
     errors=[errors.InvalidCredentials, errors.AccountBanned],
 )
@@ -79,7 +79,7 @@ def sign_in(body: schemas.Login) -> Response:
     access=Access.ANYONE,
     body=schemas.Refresh,
     is_body_optional=True,
-    answer=schemas.SignIn,
+    answer=answers.SignIn,
     errors=[errors.InvalidToken, errors.TokenExpired, errors.CsrfFailed, errors.AccountBanned],
 )
 def refresh(body: schemas.Refresh) -> Response:
@@ -103,7 +103,7 @@ def refresh(body: schemas.Refresh) -> Response:
 
 
 @blueprint.post("/logout")
-@operation("Sign out", access=Access.USER, answer=schemas.Nothing)
+@operation("Sign out", access=Access.USER, answer=answers.Nothing)
 def sign_out() -> Response:
     """Revokes this session at once: both tokens die and its streams end."""
     parts = current_parts()

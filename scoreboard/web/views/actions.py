@@ -19,7 +19,7 @@ from scoreboard.services.outcomes import outcome_json, outcome_of
 from scoreboard.services.read_action import read_action, with_rank
 from scoreboard.store import actions
 from scoreboard.store.actions import Action
-from scoreboard.web import schemas
+from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller
 from scoreboard.web.operation import Access, answer, operation
 from scoreboard.web.origin import request_origin
@@ -33,7 +33,7 @@ blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
 
 
 @blueprint.get("/types")
-@operation("The catalogue of action types", access=Access.PUBLIC, answer=schemas.ActionTypes)
+@operation("The catalogue of action types", access=Access.PUBLIC, answer=answers.ActionTypes)
 def list_types() -> Response:
     response = answer({"types": [_type_json(each) for each in current_parts().catalogue]})
     response.headers["Cache-Control"] = "public, max-age=60"
@@ -45,7 +45,7 @@ def list_types() -> Response:
     "Ask for an action token",
     access=Access.USER,
     body=schemas.ActionRequest,
-    answer=schemas.IssuedAction,
+    answer=answers.IssuedAction,
     limits="request",
     errors=[errors.TooManyOpenActions, errors.NotFound],
 )
@@ -80,9 +80,9 @@ def request_action(body: schemas.ActionRequest) -> Response:
     "Complete an action",
     access=Access.USER,
     body=schemas.ActionCompletion,
-    answer=schemas.Accepted,
+    answer=answers.Accepted,
     status=202,
-    also={200: schemas.Outcome},
+    also={200: answers.Outcome},
     limits="complete",
     errors=[
         errors.InvalidActionToken,
@@ -129,7 +129,7 @@ def _await(parts: Parts, expectation: Expectation, action_id: UUID, wait_s: floa
 
 
 @blueprint.get("/<uuid:action_id>")
-@operation("Where an action stands", access=Access.USER, answer=schemas.ActionInfo, errors=[errors.NotFound])
+@operation("Where an action stands", access=Access.USER, answer=answers.ActionInfo, errors=[errors.NotFound])
 def show_action(action_id: UUID) -> Response:
     """For its owner, the system account that acted for its owner, and admins."""
     parts = current_parts()

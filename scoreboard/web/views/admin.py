@@ -16,7 +16,7 @@ from scoreboard.services.moderate import Moderation
 from scoreboard.store import audit, users
 from scoreboard.store.audit import AuditEvent
 from scoreboard.store.users import User
-from scoreboard.web import schemas
+from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller
 from scoreboard.web.cursors import decode_cursor, encode_cursor
 from scoreboard.web.operation import Access, answer, operation
@@ -27,7 +27,7 @@ blueprint = Blueprint("admin", __name__, url_prefix="/v1/admin")
 
 
 @blueprint.get("/users")
-@operation("Search accounts", access=Access.ADMIN, query=schemas.UsersQuery, answer=schemas.AdminUsersPage)
+@operation("Search accounts", access=Access.ADMIN, query=schemas.UsersQuery, answer=answers.AdminUsersPage)
 def search(query: schemas.UsersQuery) -> Response:
     """Newest first; `q` is part of a name or an e-mail address."""
     cursor = decode_cursor(query.cursor, [str, str])
@@ -55,7 +55,7 @@ def _place(cursor: list[int | str] | None) -> tuple[datetime, UUID] | None:
 
 
 @blueprint.get("/users/<uuid:user_id>")
-@operation("One account", access=Access.ADMIN, answer=schemas.AdminUser, errors=[errors.NotFound])
+@operation("One account", access=Access.ADMIN, answer=answers.AdminUser, errors=[errors.NotFound])
 def show_user(user_id: UUID) -> Response:
     with current_parts().database.read() as connection:
         user = users.get_user(connection, user_id)
@@ -65,28 +65,28 @@ def show_user(user_id: UUID) -> Response:
 
 
 @blueprint.post("/users/<uuid:user_id>/ban")
-@operation("Ban", access=Access.ADMIN, body=schemas.ReasonBody, answer=schemas.AdminUser, errors=[errors.NotFound])
+@operation("Ban", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
 def ban(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Off the board, signed out, streams ended, all at once."""
     return answer(_user_json(_moderation().ban(user_id, body.reason)))
 
 
 @blueprint.post("/users/<uuid:user_id>/unban")
-@operation("Unban", access=Access.ADMIN, body=schemas.ReasonBody, answer=schemas.AdminUser, errors=[errors.NotFound])
+@operation("Unban", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
 def unban(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Back on the board, in the place where the score belongs."""
     return answer(_user_json(_moderation().unban(user_id, body.reason)))
 
 
 @blueprint.post("/users/<uuid:user_id>/flag")
-@operation("Flag", access=Access.ADMIN, body=schemas.ReasonBody, answer=schemas.AdminUser, errors=[errors.NotFound])
+@operation("Flag", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
 def flag(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Suspicious from now on: one completion a minute."""
     return answer(_user_json(_moderation().flag(user_id, body.reason)))
 
 
 @blueprint.post("/users/<uuid:user_id>/clear")
-@operation("Clear", access=Access.ADMIN, body=schemas.ReasonBody, answer=schemas.AdminUser, errors=[errors.NotFound])
+@operation("Clear", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
 def clear(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Takes a flag back; a ban stays."""
     return answer(_user_json(_moderation().clear(user_id, body.reason)))
@@ -94,7 +94,7 @@ def clear(user_id: UUID, body: schemas.ReasonBody) -> Response:
 
 @blueprint.post("/users/<uuid:user_id>/adjust")
 @operation(
-    "Adjust a score", access=Access.ADMIN, body=schemas.Adjustment, answer=schemas.AdminUser, errors=[errors.NotFound]
+    "Adjust a score", access=Access.ADMIN, body=schemas.Adjustment, answer=answers.AdminUser, errors=[errors.NotFound]
 )
 def adjust(user_id: UUID, body: schemas.Adjustment) -> Response:
     """Adds points, or takes some with a negative amount; a ledger entry says who and why."""
@@ -104,7 +104,7 @@ def adjust(user_id: UUID, body: schemas.Adjustment) -> Response:
 
 
 @blueprint.get("/audit")
-@operation("The audit log", access=Access.ADMIN, query=schemas.AuditQuery, answer=schemas.AuditPage)
+@operation("The audit log", access=Access.ADMIN, query=schemas.AuditQuery, answer=answers.AuditPage)
 def list_audit(query: schemas.AuditQuery) -> Response:
     """Newest first; `userId` matches whoever acted or was acted upon."""
     cursor = decode_cursor(query.cursor, [int])
@@ -124,7 +124,7 @@ def list_audit(query: schemas.AuditQuery) -> Response:
 
 
 @blueprint.post("/leaderboard/rebuild")
-@operation("Rebuild the board from Postgres", access=Access.ADMIN, answer=schemas.RebuildStarted, status=202)
+@operation("Rebuild the board from Postgres", access=Access.ADMIN, answer=answers.RebuildStarted, status=202)
 def rebuild() -> Response:
     """A worker does it; Postgres serves the board meanwhile."""
     parts = current_parts()
@@ -136,7 +136,7 @@ def rebuild() -> Response:
 
 
 @blueprint.get("/stats")
-@operation("Live figures", access=Access.ADMIN, answer=schemas.Stats)
+@operation("Live figures", access=Access.ADMIN, answer=answers.Stats)
 def show_stats() -> Response:
     parts = current_parts()
     backlog = read_backlog(parts.database)

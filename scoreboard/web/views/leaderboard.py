@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 
 from scoreboard.domain import errors
 from scoreboard.domain.standings import Board, iso
-from scoreboard.web import schemas
+from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller
 from scoreboard.web.operation import Access, answer, operation
 from scoreboard.web.parts import current_parts
@@ -21,7 +21,7 @@ _MAX_AGE_S = 1
 
 @blueprint.get("")
 @operation(
-    "The board", access=Access.BOARD, query=schemas.BoardQuery, answer=schemas.BoardInfo, limits="read", has_etag=True
+    "The board", access=Access.BOARD, query=schemas.BoardQuery, answer=answers.BoardInfo, limits="read", has_etag=True
 )
 def show_board(query: schemas.BoardQuery) -> Response:
     return _board_answer(current_parts().board.read(offset=query.offset, limit=query.limit))
@@ -29,7 +29,7 @@ def show_board(query: schemas.BoardQuery) -> Response:
 
 @blueprint.get("/top10")
 @operation(
-    "The first ten", access=Access.BOARD, query=schemas.NoQuery, answer=schemas.BoardInfo, limits="read", has_etag=True
+    "The first ten", access=Access.BOARD, query=schemas.NoQuery, answer=answers.BoardInfo, limits="read", has_etag=True
 )
 def show_top(query: schemas.NoQuery) -> Response:
     return _board_answer(current_parts().board.read_top())
@@ -40,7 +40,7 @@ def show_top(query: schemas.NoQuery) -> Response:
     "The rows around yourself",
     access=Access.USER,
     query=schemas.AroundQuery,
-    answer=schemas.BoardInfo,
+    answer=answers.BoardInfo,
     limits="read",
     has_etag=True,
     errors=[errors.NotFound],
@@ -55,7 +55,7 @@ def show_around_me(query: schemas.AroundQuery) -> Response:
     "The rows around a player",
     access=Access.BOARD,
     query=schemas.AroundQuery,
-    answer=schemas.BoardInfo,
+    answer=answers.BoardInfo,
     limits="read",
     has_etag=True,
     errors=[errors.NotFound],

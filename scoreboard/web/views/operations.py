@@ -16,7 +16,7 @@ from scoreboard.domain.accounts import Role
 from scoreboard.domain.errors import AccountBanned, InsufficientPermissions, InvalidToken, TokenExpired
 from scoreboard.services.figures import check_parts, is_up, overall, read_backlog
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
-from scoreboard.web import schemas
+from scoreboard.web import answers
 from scoreboard.web.auth import optional_caller
 from scoreboard.web.operation import Access, answer, operation
 from scoreboard.web.parts import Parts, current_parts
@@ -26,7 +26,7 @@ _REFUSALS = (InvalidToken, TokenExpired, InsufficientPermissions, AccountBanned)
 
 
 @blueprint.get("/health")
-@operation("Up or not", access=Access.ANYONE, answer=schemas.Health, is_unlimited=True)
+@operation("Up or not", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
 def health() -> Response:
     """503 when Postgres does not answer; the service goes on without Redis."""
     is_well = is_up(current_parts().database)
@@ -35,7 +35,7 @@ def health() -> Response:
 
 @blueprint.get("/health/detailed")
 @operation(
-    "Each part's state", access=Access.ANYONE, answer=schemas.DetailedHealth, errors=_REFUSALS, is_unlimited=True
+    "Each part's state", access=Access.ANYONE, answer=answers.DetailedHealth, errors=_REFUSALS, is_unlimited=True
 )
 def detailed_health() -> Response:
     """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token."""

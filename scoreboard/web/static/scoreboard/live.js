@@ -209,7 +209,8 @@ export class Live {
 
   /** @param {number} failures @param {number} retryInMs @param {ApiError | null} error */
   #streamDown(failures, retryInMs, error) {
-    if (failures >= BLOCKED_AFTER) this.poller.start();
+    // A wait that the service asked for may be minutes: the board moves on meanwhile.
+    if (failures >= BLOCKED_AFTER || retryInMs > this.setup.pollMs) this.poller.start();
     if (this.state === "polling" || this.state === "refused") return;
     const isUnreachable = !navigator.onLine || (error?.status === 0 && failures > 1);
     this.#become(isUnreachable ? "offline" : "connecting", error, retryInMs);

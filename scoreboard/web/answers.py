@@ -1,0 +1,217 @@
+"""What goes out, as models: they make the OpenAPI description, and tests hold the answers against them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class Answer(BaseModel):
+    """Part of an answer."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
+
+
+Role = Literal["user", "admin", "system"]
+Status = Literal["active", "flagged", "banned"]
+ActionStatus = Literal["issued", "accepted", "applied", "held", "rejected", "expired", "failed"]
+
+
+class SignedInUser(Answer):
+    id: UUID
+    username: str
+    role: Role
+    score: int
+
+
+class SignIn(Answer):
+    access_token: str
+    refresh_token: str
+    expires_in: int = Field(description="seconds until the access token ends")
+    user: SignedInUser
+
+
+class Nothing(Answer):
+    pass
+
+
+class PointsInfo(Answer):
+    kind: Literal["fixed", "computed", "reported"]
+    value: int | None = Field(None, description="of fixed points")
+    base: float | None = Field(
+        None, description="of computed points: times a factor per name in multiply, rounded down"
+    )
+    multiply: dict[str, dict[str, float] | None] | None = Field(
+        None, description="metadata name → factor by value; null: the metadata number itself"
+    )
+    maximum: int
+
+
+class ActionTypeInfo(Answer):
+    code: str
+    title: str
+    points: PointsInfo
+    min_time_ms: int
+    max_time_ms: int
+    metadata_schema: dict[str, Any]
+
+
+class ActionTypes(Answer):
+    types: list[ActionTypeInfo]
+
+
+class IssuedAction(Answer):
+    action_id: UUID
+    action_token: str
+    proof_key: str
+    issued_at: datetime
+    expires_at: datetime
+    max_points: int
+
+
+class Accepted(Answer):
+    action_id: UUID
+    status: Literal["accepted"]
+    status_url: str
+
+
+class Outcome(Answer):
+    action_id: UUID
+    status: ActionStatus
+    status_url: str
+    reason: str | None
+    score_increment: int | None
+    previous_score: int | None
+    new_score: int | None
+    previous_rank: int | None
+    rank: int | None
+    rank_change: int | None = Field(description="previous rank minus new rank: positive is up")
+
+
+class ActionInfo(Answer):
+    action_id: UUID
+    action_type: str
+    status: ActionStatus
+    reason: str | None
+    issued_at: datetime
+    accepted_at: datetime | None
+    settled_at: datetime | None
+    score_increment: int | None
+    previous_score: int | None
+    new_score: int | None
+    rank: int | None
+
+
+class BoardRow(Answer):
+    rank: int
+    user_id: UUID
+    username: str
+    score: int
+    updated_at: datetime
+
+
+class BoardInfo(Answer):
+    leaderboard: list[BoardRow]
+    total_players: int
+    last_updated: datetime
+    version: int
+
+
+class Ticket(Answer):
+    ticket: str
+    expires_in: int
+
+
+class ScoreInfo(Answer):
+    user_id: UUID
+    username: str
+    score: int
+    rank: int | None
+    percentile: float | None = Field(description="players below ÷ (players − 1) × 100; 100 when alone")
+    total_actions: int
+    last_updated: datetime
+
+
+class HistoryItem(Answer):
+    action_id: UUID | None = Field(description="null for an adjustment")
+    action_type: str | None
+    previous_score: int
+    increment: int
+    new_score: int
+    reason: str | None
+    at: datetime
+
+
+class HistoryPage(Answer):
+    items: list[HistoryItem]
+    next_cursor: str | None
+
+
+class AdminUser(Answer):
+    id: UUID
+    username: str
+    email: str
+    role: Role
+    status: Status
+    is_hidden: bool
+    score: int
+    total_actions: int
+    last_action_at: datetime | None
+    created_at: datetime
+
+
+class AdminUsersPage(Answer):
+    items: list[AdminUser]
+    next_cursor: str | None
+
+
+class AuditItem(Answer):
+    id: int
+    at: datetime
+    event: str
+    actor_id: UUID | None
+    target_id: UUID | None
+    ip: str | None
+    user_agent: str | None
+    result: str
+    risk: float | None
+    details: dict[str, Any]
+
+
+class AuditPage(Answer):
+    items: list[AuditItem]
+    next_cursor: str | None
+
+
+class RebuildStarted(Answer):
+    status: Literal["started"]
+
+
+class Stats(Answer):
+    players: int
+    accounts: dict[str, int]
+    streams_here: int = Field(description="open streams of the web process that answered")
+    unsettled: int
+    oldest_unsettled_s: float
+    unannounced: int
+    board_version: int
+
+
+class Health(Answer):
+    status: Literal["ok", "down"]
+
+
+class PartInfo(Answer):
+    status: Literal["ok", "degraded", "down"]
+    latency_ms: float | None
+    detail: str | None
+
+
+class DetailedHealth(Answer):
+    status: Literal["ok", "degraded", "down"]
+    version: str
+    parts: dict[str, PartInfo]
