@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from scoreboard.domain.accounts import Status
 from scoreboard.domain.errors import AccountBanned, InvalidToken
 from scoreboard.live.events import EventLog, session_ended
+from scoreboard.services.caller_lookup import CallerLookup
 from scoreboard.services.publish import publish_quietly
 from scoreboard.store import audit, sessions, users
 from scoreboard.store.audit import AuditEvent, Origin
@@ -88,10 +89,9 @@ def log_out(database: Database, events: EventLog, *, caller: Caller, origin: Ori
     publish_quietly(events, [session_ended(caller.session_id)])
 
 
-def identify(database: Database, session_id: UUID, user_id: UUID) -> Caller:
-    """The living caller behind a verified token. Raises InvalidToken, AccountBanned."""
-    with database.read() as connection:
-        found = sessions.get_caller(connection, session_id)
+def identify(lookup: CallerLookup, session_id: UUID, user_id: UUID) -> Caller:
+    """The living caller behind a verified token. Raises InvalidToken, AccountBanned and what ``lookup`` raises."""
+    found = lookup.find(session_id)
     if found is None or found[0].user_id != user_id:
         raise InvalidToken
     caller, is_alive = found

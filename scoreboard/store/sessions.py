@@ -46,22 +46,30 @@ def insert_session(
     )
 
 
-def get_caller(connection: sa.Connection, session_id: UUID) -> tuple[Caller, bool] | None:
-    """The session's account and whether the session is still alive."""
-    row = connection.execute(
+def get_callers(connection: sa.Connection, session_ids: Collection[UUID]) -> dict[UUID, tuple[Caller, bool]]:
+    """For each session there is: its account, and whether the session is still alive."""
+    is_alive = sa.and_(sessions.c.revoked_at.is_(None), sessions.c.expires_at > sa.func.now())
+    rows = connection.execute(
         sa.select(
+            sessions.c.id.label("session_id"),
             users.c.id,
             users.c.username,
             users.c.role,
             users.c.status,
-            sa.and_(sessions.c.revoked_at.is_(None), sessions.c.expires_at > sa.func.now()).label("is_alive"),
+            is_alive.label("is_alive"),
         )
         .join(users, users.c.id == sessions.c.user_id)
-        .where(sessions.c.id == session_id)
-    ).one_or_none()
-    if row is None:
-        return None
-    return Caller(row.id, session_id, row.username, Role(row.role), Status(row.status)), row.is_alive
+        .where(sessions.c.id.in_(session_ids))
+    )
+    return {
+        row.session_id: (Caller(row.id, row.session_id, row.username, Role(row.role), Status(row.status)), row.is_alive)
+        for row in rows
+    }
+
+
+def get_caller(connection: sa.Connection, session_id: UUID) -> tuple[Caller, bool] | None:
+    """The session's account and whether the session is still alive."""
+    return get_callers(connection, [session_id]).get(session_id)
 
 
 def rotate(connection: sa.Connection, session_id: UUID, old_refresh_id: UUID, new_refresh_id: UUID, ttl_s: int) -> bool:

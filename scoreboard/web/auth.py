@@ -151,7 +151,7 @@ def load_caller() -> None:
         if claims is None:
             return
         session_id, user_id, g.access_expires_at = claims
-        g.caller = sessions.identify(current_parts().database, session_id, user_id)
+        g.caller = sessions.identify(current_parts().callers, session_id, user_id)
     except (ScoreboardError, *POSTGRES_UNAVAILABLE) as error:
         g.caller_error = error
 

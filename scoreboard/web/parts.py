@@ -23,6 +23,7 @@ from scoreboard.live.hub import Hub
 from scoreboard.live.places import StreamPlaces
 from scoreboard.live.standings import Standings
 from scoreboard.services.action_tokens import TokenBox
+from scoreboard.services.caller_lookup import CallerLookup
 from scoreboard.services.catalogue import Catalogue, load_catalogue
 from scoreboard.services.passwords import Passwords, Runner, run_here
 from scoreboard.services.read_board import BoardReader
@@ -45,6 +46,7 @@ class Parts:
     standings: Standings
     events: EventLog
     board: BoardReader
+    callers: CallerLookup
     hub: Hub
     places: StreamPlaces
     doorbell: Doorbell
@@ -83,6 +85,7 @@ def build_parts(settings: Settings) -> Parts:
         standings=standings,
         events=events,
         board=board,
+        callers=CallerLookup(database),
         hub=_make_hub(settings, database, board),
         places=StreamPlaces(client, per_user=settings.max_streams_per_user, per_ip=settings.max_streams_per_ip),
         doorbell=Doorbell(Ringer(celery)),

@@ -36,14 +36,21 @@ def crowded(local_servers: LocalServers) -> Iterator[Service]:
 
 def open_stream(service: Service, *, receive_bytes: int | None = None) -> socket.socket:
     """A reader that has read the headers and no more."""
+    connection = send_request(service, receive_bytes=receive_bytes)
+    assert connection.recv(12) == b"HTTP/1.1 200"
+    return connection
+
+
+def send_request(service: Service, token: str | None = None, *, receive_bytes: int | None = None) -> socket.socket:
+    """Ask for a stream and read nothing yet."""
     where = urlsplit(service.url)
     connection = socket.socket()
     if receive_bytes:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     connection.settimeout(WAIT_S)
     connection.connect((where.hostname, where.port))
-    connection.sendall(b"GET /v1/leaderboard/stream HTTP/1.1\r\nHost: test\r\n\r\n")
-    assert connection.recv(12) == b"HTTP/1.1 200"
+    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
+    connection.sendall(f"GET /v1/leaderboard/stream HTTP/1.1\r\nHost: test\r\n{bearer}\r\n".encode())
     return connection
 
 
