@@ -12,6 +12,11 @@ from typing import Any
 import httpx
 from jsonschema import Draft202012Validator
 
+from config import ROOT
+
+# What no error may show: stack traces, SQL, drivers, files.
+_INSIDE = re.compile(rf"Traceback|psycopg|SELECT |INSERT |UPDATE |sqlalchemy|{re.escape(str(ROOT))}/|\.py\b")
+
 Schema = dict[str, Any]
 _UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -141,7 +146,7 @@ def _error_problems(response: httpx.Response) -> Iterator[str]:
         is_right = False
     if not is_right:
         yield "not an error body"
-    if re.search(r"Traceback|psycopg|SELECT |INSERT |UPDATE |sqlalchemy|/work/|\.py\b", response.text):
+    if _INSIDE.search(response.text):
         yield "shows the inside of the service"
 
 
