@@ -45,10 +45,20 @@ def publish_standing(database: Database, standings: Standings, events: EventLog,
         log.warning("standing_not_published", error=str(error), user_id=str(user_id))
 
 
-def publish_notes(database: Database, standings: Standings, events: EventLog, *, user_id: UUID | None = None) -> int:
-    """Publish noted standings (one player's, or the oldest of all); returns how many notes were done."""
+def publish_notes(
+    database: Database,
+    standings: Standings,
+    events: EventLog,
+    *,
+    user_id: UUID | None = None,
+    older_than_s: float = 0.0,
+) -> int:
+    """Publish noted standings (one player's, or the oldest of all); returns how many notes were done.
+
+    The sweep leaves young notes to the process that made them: both at once would tell it twice.
+    """
     with database.read() as connection:
-        notes = users.pending_notes(connection, user_id, limit=PUBLISH_BATCH)
+        notes = users.pending_notes(connection, user_id, older_than_s=older_than_s, limit=PUBLISH_BATCH)
         if not notes:
             return 0
         changed = users.take_standings(connection, sorted({note.user_id for note in notes}))

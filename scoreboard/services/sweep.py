@@ -51,7 +51,7 @@ def sweep(
     outcomes = _settle_left_behind(database, catalogue, standings, events, older_than_s)
     announced = announce_left_behind(database, standings, events, older_than_s=older_than_s, limit=_BATCH)
     try:
-        published = publish_notes(database, standings, events)
+        published = publish_notes(database, standings, events, older_than_s=older_than_s)
     except UNAVAILABLE:
         published = 0
     swept = Swept(outcomes, announced, published)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -161,10 +161,14 @@ def take_standings(connection: sa.Connection, user_ids: Sequence[UUID]) -> list[
     return [_user(row).standing for row in rows]
 
 
-def pending_notes(connection: sa.Connection, user_id: UUID | None, *, limit: int) -> list[StandingNote]:
-    """The oldest notes, of one user or of all."""
+def pending_notes(
+    connection: sa.Connection, user_id: UUID | None, *, older_than_s: float, limit: int
+) -> list[StandingNote]:
+    """The oldest notes, of one user or of all, that have been there for some seconds."""
     columns = [standing_outbox.c[name] for name in StandingNote.__dataclass_fields__]
-    query = sa.select(*columns).order_by(standing_outbox.c.id).limit(limit)
+    before = sa.func.now() - timedelta(seconds=older_than_s)
+    query = sa.select(*columns).where(standing_outbox.c.created_at <= before)
+    query = query.order_by(standing_outbox.c.id).limit(limit)
     if user_id is not None:
         query = query.where(standing_outbox.c.user_id == user_id)
     return [StandingNote(**row._asdict()) for row in connection.execute(query)]

@@ -28,6 +28,8 @@ export async function connect(options) {
 export class Scoreboard extends EventTarget {
   /** @type {string[]} */
   #told = [];
+  /** The last `score:update`, to tell it once. */
+  #lastChange = "";
 
   /** @param {Options} [options] */
   constructor(options = {}) {
@@ -241,11 +243,25 @@ export class Scoreboard extends EventTarget {
 
   /** @param {string} type @param {any} detail */
   #fromStream(type, detail) {
+    if (type === "reset") this.#lastChange = ""; // What came between is not known.
+    if (type === "score:update" && this.#isRepeated(detail)) return;
     const isMine = detail.userId === undefined || detail.userId === this.user?.id;
     if (type === "score:update" && isMine) this.optimistic.confirm(detail.newScore);
     if (type === "action:result") this.#settled(detail);
     if (type === "state" && detail.state === "live") this.completions.flush();
     this.#emit(type, detail);
+  }
+
+  /**
+   * The service may publish a change twice, under two ids. The same step cannot be made twice in a row.
+   *
+   * @param {{userId: string, oldScore: number, newScore: number}} change
+   */
+  #isRepeated({ userId, oldScore, newScore }) {
+    const change = `${userId}:${oldScore}:${newScore}`;
+    const isRepeated = oldScore !== newScore && change === this.#lastChange;
+    this.#lastChange = change;
+    return isRepeated;
   }
 
   /** @param {Outcome} outcome */

@@ -135,6 +135,8 @@ export class Stream {
     this.#watchdog = setTimeout(() => {
       // Perhaps the service's heartbeats are farther apart than we were told: be more patient until we have seen two.
       if (wasLive) this.silenceMs = Math.min(this.silenceMs * 2, SILENCE_CAP_MS);
+      // What says nothing at all is held back on its way, and two more such waits would show the same.
+      else this.#failures = Math.max(this.#failures, BLOCKED_AFTER - 1);
       this.#fail(url);
     }, ms);
   }
