@@ -48,7 +48,9 @@ class Audience:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self._everyone: set[Subscription] = set()
+        # In the order of their coming: neighbours here are neighbours in the kernel's memory, which a round over
+        # thousands of sockets feels.
+        self._everyone: dict[Subscription, None] = {}
         self._by_target: dict[str, set[Subscription]] = {}
 
     def __len__(self) -> int:
@@ -56,13 +58,13 @@ class Audience:
 
     def add(self, subscription: Subscription) -> None:
         with self.lock:
-            self._everyone.add(subscription)
+            self._everyone[subscription] = None
             if subscription.user_id:
                 self._by_target.setdefault(f"user:{subscription.user_id}", set()).add(subscription)
 
     def remove(self, subscription: Subscription) -> None:
         with self.lock:
-            self._everyone.discard(subscription)
+            self._everyone.pop(subscription, None)
             target = f"user:{subscription.user_id}"
             mine = self._by_target.get(target)
             if mine is not None:

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections import Counter
+from itertools import groupby
 from uuid import UUID, uuid4
 
 import redis
@@ -17,9 +18,9 @@ from scoreboard.live.connection import UNAVAILABLE, load_script
 log = structlog.get_logger(__name__)
 
 # A process that died gives its places back after this; living ones renew three times as often.
-_LEASE_S = 90
-_RENEW_S = 30
-# Keys renewed in one round trip.
+_LEASE_S = 180
+_RENEW_S = 60
+# Leases renewed in one round trip: some milliseconds of work, after which others have their turn.
 _RENEW_BATCH = 500
 # When a place gets free is not known; ten seconds keeps a refused browser from hammering.
 _RETRY_AFTER_S = 10
@@ -86,11 +87,12 @@ class StreamPlaces:
 
     def _renew(self) -> None:
         with self._lock:
-            leases = [(key, place) for place, keys in self._open.items() for key in keys]
+            # By key, so that the many streams of one address are one command.
+            leases = sorted((key, place) for place, keys in self._open.items() for key in keys)
         end = int(time.time()) + _LEASE_S
         for start in range(0, len(leases), _RENEW_BATCH):
             with self._client.pipeline(transaction=False) as pipeline:
-                for key, place in leases[start : start + _RENEW_BATCH]:
-                    pipeline.zadd(key, {place: end})
+                for key, held in groupby(leases[start : start + _RENEW_BATCH], key=lambda lease: lease[0]):
+                    pipeline.zadd(key, {place: end for _, place in held})
                     pipeline.expire(key, _LEASE_S * 2)
                 pipeline.execute()
