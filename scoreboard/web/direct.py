@@ -58,7 +58,7 @@ class SocketOutlet:
 
     def attach(self, connection: Any) -> None:
         """The headers are out: write what has come since, and from now on at once."""
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        bound(connection)
         self._fd = os.dup(connection.fileno())
         # A watcher of the event loop, not a greenlet: a stream that only waits costs some hundred bytes.
         self._watcher = gevent.get_hub().loop.io(self._fd, _READABLE)
@@ -185,6 +185,12 @@ class SocketOutlet:
                 os.close(fd)
         on_closed, self._on_closed = self._on_closed, _nothing
         on_closed()
+
+
+def bound(connection: Any) -> None:
+    """Bound what a browser that doesn't read can cost, whoever writes to it: kernel buffer and waiting time."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+    connection.settimeout(STALLED_S)
 
 
 def _nothing() -> None:

@@ -29,7 +29,7 @@ from scoreboard.services.action_tokens import TicketClaims
 from scoreboard.store.sessions import Caller
 from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller, optional_caller
-from scoreboard.web.direct import SocketOutlet
+from scoreboard.web.direct import SocketOutlet, bound
 from scoreboard.web.limits import client_address
 from scoreboard.web.operation import Access, answer, operation
 from scoreboard.web.parts import Parts, current_parts
@@ -201,6 +201,8 @@ def _direct(parts: Parts, caller: Caller | None, last_event_id: str | None) -> R
 def _generated(parts: Parts, caller: Caller | None, last_event_id: str | None) -> Response:
     mailbox = Mailbox()
     stream = _Stream(parts, caller, last_event_id, mailbox)
+    if (connection := request.environ.get("gunicorn.socket")) is not None:
+        bound(connection)
     return current_app.response_class(_Frames(stream, mailbox))
 
 
