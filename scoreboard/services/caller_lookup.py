@@ -35,6 +35,11 @@ class CallerLookup:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the next question."""
+        return self._waiting.qsize()
+
     def find(self, session_id: UUID) -> Found:
         """The session's account and whether the session lives; None for no such session.
 

@@ -77,14 +77,12 @@ def commits(service: Service) -> int:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("is_signed_in", [False, True], ids=["anonymous", "signed-in"])
-def test_a_crowd_that_comes_back_costs_postgres_next_to_nothing(service: Service, is_signed_in: bool) -> None:
-    token = register(service.url).access_token if is_signed_in else None
+def test_a_crowd_that_comes_back_costs_postgres_next_to_nothing(service: Service) -> None:
     with open_stream(service):
         before, started_at = commits(service), time.monotonic()
         with ExitStack() as closing:
             # All are under way before the first is answered, as after a restart.
-            connections = [closing.enter_context(send_request(service, token)) for _ in range(CROWD)]
+            connections = [closing.enter_context(send_request(service)) for _ in range(CROWD)]
             for connection in connections:
                 assert connection.recv(12) == b"HTTP/1.1 200"
             took_s = time.monotonic() - started_at
