@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from config import Settings, SettingsError
-from scoreboard.live import broker
 from scoreboard.live.broker import CONSUMER_TIMEOUT_S, make_celery
 from scoreboard.logs import configure_logging
 from scoreboard.tracing import init_reports, init_tracing, log_processors
@@ -69,6 +68,3 @@ def _name_task(task_id: str, task: Any, **_: Any) -> None:
 @task_postrun.connect
 def _forget_task(**_: Any) -> None:
     structlog.contextvars.clear_contextvars()
-
-
-__all__ = ["app", "broker"]
