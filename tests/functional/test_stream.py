@@ -445,8 +445,9 @@ def test_open_streams_hold_no_database_connection(game: Game) -> None:
         for stream in streams:
             stream.wait_for("heartbeat")
         assert metric(game.url, "scoreboard_streams") >= len(streams)
-        readings = [metric(game.url, "scoreboard_database_connections") for _ in range(10)]
-        assert readings == [0] * 10
+        # Looking after sessions and the board borrows one for moments; a stream that held one would never let it go.
+        for _ in range(10):
+            eventually(lambda: metric(game.url, "scoreboard_database_connections"), lambda count: count == 0, SOON_S)
         game.admin.adjust(game.players[0], 7)
         for stream in streams:
             stream.wait_for("leaderboard:update", SOON_S)
