@@ -18,7 +18,7 @@ from scoreboard.web import stream
 from scoreboard.web.auth import access_token, init_auth, load_caller
 from scoreboard.web.errors import register_errors
 from scoreboard.web.limits import init_limits
-from scoreboard.web.observe import init_observation
+from scoreboard.web.observe import add_request_id, init_observation
 from scoreboard.web.parts import EXTENSION, build_parts
 from scoreboard.web.views import accounts, actions, admin, leaderboard, operations, pages, players
 
@@ -42,7 +42,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises SettingsError, CatalogueError.
     """
     settings = settings or Settings.load()
-    configure_logging(settings.log_level, log_processors(settings))
+    traced = log_processors(settings)
+    configure_logging(settings.log_level, [add_request_id, *traced])
     app = Flask(__name__, static_folder="scoreboard/web/static", template_folder="scoreboard/web/templates")
     # Before every hook, so that they all run inside the request's trace.
     init_tracing(settings, "web", app)
@@ -53,7 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
-    init_observation(app, is_https=settings.is_production)
+    init_observation(app, settings, traced)
     init_auth(app, settings)
     app.before_request(load_caller)
     for module in (accounts, actions, leaderboard, stream, players, admin, operations, pages):

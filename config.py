@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535, description="port the web server listens on")
     web_concurrency: int = Field(2, ge=1, le=64, description="web processes")
     worker_concurrency: int = Field(1, ge=1, le=64, description="processes of one Celery worker")
-    database_pool_size: int = Field(10, ge=1, le=200, description="connections to PostgreSQL per process")
+    database_pool_size: int = Field(10, ge=2, le=200, description="connections to PostgreSQL per process")
     scoreboard_data: Path = Field(ROOT / "var", description="folder of the embedded servers and logs")
     environment: Literal["development", "production"] = Field(
         "development", description="production refuses default secrets"

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import BinaryIO
 
 import orjson
 import structlog
+
+# A busy process writes some thousand lines a second; whoever follows the log sees them this much later.
+_FLUSH_S = 0.2
 
 
 def configure_logging(level: str, more: Sequence[structlog.types.Processor] = ()) -> None:
@@ -47,3 +54,41 @@ def configure_logging(level: str, more: Sequence[structlog.types.Processor] = ()
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Each limit that is reached would be logged once more here, with the caller's key.
     logging.getLogger("flask-limiter").setLevel(logging.ERROR)
+
+
+class RequestLog:
+    """One line per request, put together and written at a small part of what a log record costs.
+
+    Lines stay in the stream's buffer (8 KB) for at most 0.2 s: a process that is killed
+    takes those with it. Every other message, warnings and errors first of all, is
+    written at once, and takes what is in the buffer along in its order.
+    """
+
+    def __init__(
+        self, level: str, more: Sequence[structlog.types.Processor] = (), stream: BinaryIO | None = None
+    ) -> None:
+        self.is_wanted = logging.getLevelNamesMapping()[level] <= logging.INFO
+        self._more = more
+        self._stream = stream or sys.stdout.buffer
+        self._has_news = threading.Event()
+        self._flusher: threading.Thread | None = None
+
+    def write(self, fields: structlog.types.EventDict) -> None:
+        """Write a line with these fields; they are not copied."""
+        fields["event"], fields["level"], fields["logger"] = "request", "info", "scoreboard.requests"
+        fields["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        for processor in self._more:
+            processor(None, "info", fields)
+        self._stream.write(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
+        if not self._has_news.is_set():
+            self._has_news.set()
+            if self._flusher is None:
+                # Not earlier: threads don't survive the fork of a web process.
+                self._flusher = threading.Thread(target=self._flush_often, name="request-log", daemon=True)
+                self._flusher.start()
+
+    def _flush_often(self) -> None:
+        while self._has_news.wait():
+            time.sleep(_FLUSH_S)
+            self._has_news.clear()
+            self._stream.flush()

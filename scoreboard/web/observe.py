@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
+from functools import lru_cache
 from uuid import uuid4
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g, has_request_context, request
+from prometheus_client import Counter, Histogram
 
+from config import Settings
 from scoreboard import metrics
-
-log = structlog.get_logger("scoreboard.requests")
+from scoreboard.logs import RequestLog
 
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 # Only our own files; data: for the picture in the address bar. No inline script or style anywhere.
@@ -19,71 +22,93 @@ _CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-_STEADY_HEADERS = {
-    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-}
+# Views set none of these, so they are added without looking for them.
+_STEADY_HEADERS = [
+    ("Content-Security-Policy", _CONTENT_SECURITY_POLICY),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "same-origin"),
+    ("X-Frame-Options", "DENY"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
+]
+_HTTPS_HEADER = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 # Requests that load balancers and scrapers make all day.
 _QUIET_ENDPOINTS = frozenset({"operations.health", "operations.show_metrics", "static"})
+# Clients may send any word for a method; a figure for each would grow without a bound.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def add_request_id(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """A structlog processor: under which request a line was written."""
+    if has_request_context() and "request_id" in g:
+        event["request_id"] = g.request_id
+    return event
 
 
 def start_request() -> None:
     """First of all hooks: the id under which everything about this request is logged."""
-    given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.match(given) else uuid4().hex
+    given = request.headers.get("X-Request-ID")
+    g.request_id = given if given and _REQUEST_ID.match(given) else uuid4().hex
     g.started_at = time.perf_counter()
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
 
 
-def finish_request(response: Response) -> Response:
-    """Last of all hooks."""
-    seconds = time.perf_counter() - g.get("started_at", time.perf_counter())
-    response.headers["X-Request-ID"] = g.get("request_id") or uuid4().hex
-    for name, value in _STEADY_HEADERS.items():
-        response.headers.setdefault(name, value)
-    if response.status_code not in (429, 503):
-        # flask-limiter says when to retry on every answer; only a refusal should.
-        response.headers.pop("Retry-After", None)
-    elif "retry_after_s" in g:
-        response.headers["Retry-After"] = str(g.retry_after_s)
-    elif response.headers.get("Retry-After", "0").startswith(("0", "-")):
-        response.headers["Retry-After"] = "1"
-    _record(response, seconds)
-    return response
+class _Observer:
+    """The last of all hooks, with what it needs."""
+
+    def __init__(self, settings: Settings, processors: Sequence[structlog.types.Processor]) -> None:
+        self._log = RequestLog(settings.log_level, processors)
+        self._headers = [*_STEADY_HEADERS, *([_HTTPS_HEADER] if settings.is_production else [])]
+
+    def finish_request(self, response: Response) -> Response:
+        seconds = time.perf_counter() - g.get("started_at", time.perf_counter())
+        response.headers.add("X-Request-ID", g.get("request_id") or uuid4().hex)
+        for name, value in self._headers:
+            response.headers.add(name, value)
+        if response.status_code not in (429, 503):
+            # flask-limiter says when to retry on every answer; only a refusal should.
+            response.headers.pop("Retry-After", None)
+        elif "retry_after_s" in g:
+            response.headers["Retry-After"] = str(g.retry_after_s)
+        elif response.headers.get("Retry-After", "0").startswith(("0", "-")):
+            response.headers["Retry-After"] = "1"
+        self._record(response, seconds)
+        return response
+
+    def _record(self, response: Response, seconds: float) -> None:
+        method, status = request.method, response.status_code
+        route = request.url_rule.rule if request.url_rule else "unknown"
+        _requests(method if method in _METHODS else "other", route, status).inc()
+        if not response.is_streamed:
+            _request_seconds(route).observe(seconds)
+        if not self._log.is_wanted or (request.endpoint in _QUIET_ENDPOINTS and status < 400):
+            return
+        caller = g.get("caller")
+        self._log.write(
+            {
+                "method": method,
+                "path": request.path,
+                "status": status,
+                "ms": round(seconds * 1000, 2),
+                "user_id": str(caller.user_id) if caller else None,
+                "code": g.get("error_code"),
+                "ip": request.remote_addr,
+                "request_id": g.get("request_id"),
+            }
+        )
 
 
-def _record(response: Response, seconds: float) -> None:
-    route = request.url_rule.rule if request.url_rule else "unknown"
-    metrics.REQUESTS.labels(request.method, route, response.status_code).inc()
-    if not response.is_streamed:
-        metrics.REQUEST_SECONDS.labels(route).observe(seconds)
-    if request.endpoint in _QUIET_ENDPOINTS and response.status_code < 400:
-        return
-    caller = g.get("caller")
-    log.info(
-        "request",
-        method=request.method,
-        path=request.path,
-        status=response.status_code,
-        ms=round(seconds * 1000, 2),
-        user_id=str(caller.user_id) if caller else None,
-        code=g.get("error_code"),
-        ip=request.remote_addr,
-    )
+# Looking a figure up by its labels costs more than counting; there are routes × statuses of them.
+@lru_cache(maxsize=2_000)
+def _requests(method: str, route: str, status: int) -> Counter:
+    return metrics.REQUESTS.labels(method, route, status)
 
 
-def init_observation(app: Flask, *, is_https: bool) -> None:
-    """Register the hooks; call it before every other extension."""
+@lru_cache(maxsize=200)
+def _request_seconds(route: str) -> Histogram:
+    return metrics.REQUEST_SECONDS.labels(route)
+
+
+def init_observation(app: Flask, settings: Settings, processors: Sequence[structlog.types.Processor]) -> None:
+    """Register the hooks; call it before every other extension. ``processors`` add to each request's log line."""
     app.before_request(start_request)
-    app.after_request(finish_request)
-    if is_https:
-
-        @app.after_request
-        def require_https(response: Response) -> Response:
-            response.headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
-            return response
+    app.after_request(_Observer(settings, processors).finish_request)

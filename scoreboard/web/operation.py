@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import orjson
-from flask import Response, jsonify, request
+from flask import Response, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
@@ -159,7 +159,5 @@ def _plain(message: str) -> str:
 
 def answer(data: Mapping[str, object], status: int = 200) -> Response:
     """A successful answer; private ones are not to be kept by any cache."""
-    response = jsonify({"success": True, "data": data})
-    response.status_code = status
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
+    body = orjson.dumps({"success": True, "data": data})
+    return Response(body, status, {"Cache-Control": "no-store"}, content_type="application/json")
