@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -31,9 +32,11 @@ from scoreboard.services.sessions import SignIn
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.sessions import Caller
 from scoreboard.web.parts import current_parts
+from scoreboard.web.verified_tokens import AccessClaims
 
 ISSUER = "scoreboard"
 AUDIENCE = "scoreboard-api"
+ACCESS_COOKIE, CSRF_HEADER = "access_token_cookie", "X-CSRF-TOKEN"
 _API_PATH, _REFRESH_PATH = "/v1", "/v1/auth"
 
 
@@ -50,6 +53,8 @@ def init_auth(app: Flask, settings: Settings) -> None:
         JWT_COOKIE_SECURE=settings.is_production,
         JWT_COOKIE_SAMESITE="Lax",
         JWT_COOKIE_CSRF_PROTECT=True,
+        JWT_ACCESS_COOKIE_NAME=ACCESS_COOKIE,
+        JWT_ACCESS_CSRF_HEADER_NAME=CSRF_HEADER,
         JWT_SESSION_COOKIE=False,
         # Pages never see the tokens themselves; the CSRF cookies must be readable at "/".
         JWT_ACCESS_COOKIE_PATH=_API_PATH,
@@ -150,8 +155,8 @@ def load_caller() -> None:
         claims = _access_claims()
         if claims is None:
             return
-        session_id, user_id, g.access_expires_at = claims
-        g.caller = sessions.identify(current_parts().callers, session_id, user_id)
+        g.access_expires_at = claims.expires_at
+        g.caller = sessions.identify(current_parts().callers, claims.session_id, claims.user_id)
     except (ScoreboardError, *POSTGRES_UNAVAILABLE) as error:
         g.caller_error = error
 
@@ -173,25 +178,48 @@ def optional_caller() -> Caller | None:
     return caller
 
 
-def _access_claims() -> tuple[UUID, UUID, int] | None:
-    ticket = request.args.get("ticket")
-    if ticket is not None and request.endpoint == "live.stream":
+def _access_claims() -> AccessClaims | None:
+    if request.endpoint == "live.stream" and (ticket := request.args.get("ticket")) is not None:
         return _ticket_claims(ticket)
-    claims = _verified("access", is_optional=True)
-    if claims is None:
-        if "Authorization" in request.headers:
+    header = request.headers.get("Authorization")
+    token = _plain_bearer(header) if header is not None else request.cookies.get(ACCESS_COOKIE)
+    if token is not None:
+        known = current_parts().verified.get(token)
+        if known is not None and (header is not None or _has_csrf_proof(known)):
+            return known
+    found = _verified("access", is_optional=True)
+    if found is None:
+        if header is not None:
             raise InvalidToken
         return None
-    return UUID(claims["sid"]), UUID(claims["sub"]), int(claims["exp"])
+    claims = AccessClaims(UUID(found["sid"]), UUID(found["sub"]), int(found["exp"]), found.get("csrf"))
+    if token is not None:
+        current_parts().verified.put(token, claims)
+    return claims
 
 
-def _ticket_claims(ticket: str) -> tuple[UUID, UUID, int]:
+def _plain_bearer(header: str) -> str | None:
+    """The token in the one form that everybody sends; the library judges all others."""
+    scheme, _, token = header.partition(" ")
+    is_plain = scheme == "Bearer" and not any(each in token for each in " \t,")
+    return token if is_plain else None
+
+
+def _has_csrf_proof(claims: AccessClaims) -> bool:
+    """Whether a request with a cookie may be believed without a further look; the library words the refusal."""
+    if request.method not in current_app.config["JWT_CSRF_METHODS"]:
+        return True
+    proof = request.headers.get(CSRF_HEADER, "")
+    return claims.csrf is not None and hmac.compare_digest(claims.csrf.encode(), proof.encode())
+
+
+def _ticket_claims(ticket: str) -> AccessClaims:
     parts = current_parts()
     now = datetime.now(UTC)
     claims: TicketClaims | None = parts.tokens.open_ticket(ticket, parts.settings.stream_ticket_ttl_s, now)
     if claims is None or claims.access_expires_at <= now.timestamp():
         raise InvalidToken
-    return claims.session_id, claims.user_id, claims.access_expires_at
+    return AccessClaims(claims.session_id, claims.user_id, claims.access_expires_at, None)
 
 
 def _verified(use: str, *, is_optional: bool) -> dict[str, Any] | None:
