@@ -12,10 +12,12 @@ from scoreboard.domain.actions import Proof, State, check_reported_points, has_v
 from scoreboard.domain.errors import ActionAlreadyCompleted, ActionTokenExpired, InvalidActionToken
 from scoreboard.services.action_tokens import TokenBox, token_hash
 from scoreboard.services.catalogue import Catalogue
-from scoreboard.store import actions, audit
+from scoreboard.services.intake import Intake
+from scoreboard.store import audit
 from scoreboard.store.actions import Action
 from scoreboard.store.audit import AuditEvent, Origin
 from scoreboard.store.engine import Database
+from scoreboard.store.intake import Acceptance
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,14 @@ class Completion:
 
 
 def accept_action(
-    database: Database, catalogue: Catalogue, tokens: TokenBox, *, player: UUID, completion: Completion, origin: Origin
+    database: Database,
+    intake: Intake,
+    catalogue: Catalogue,
+    tokens: TokenBox,
+    *,
+    player: UUID,
+    completion: Completion,
+    origin: Origin,
 ) -> Action | None:
     """Consume the token and accept the action; committed when this returns.
 
@@ -54,22 +63,22 @@ def accept_action(
     proof = completion.proof
     digest = completion.digest()
     hashed = token_hash(completion.action_token)
-    with database.write() as connection:
-        is_accepted = actions.accept(
-            connection,
-            action_id=completion.action_id,
-            user_id=player,
-            token_hash=hashed,
-            completion_time_ms=proof.completion_time_ms,
-            reported_points=proof.points,
-            data=proof.data,
-            body_digest=digest,
-            ip=origin.ip,
-            user_agent=(origin.user_agent or "")[: audit.USER_AGENT_MAX] or None,
-        )
-        stored = None if is_accepted else actions.get_action(connection, completion.action_id)
-    if is_accepted:
+    agent = (origin.user_agent or "")[: audit.USER_AGENT_MAX] or None
+    acceptance = Acceptance(
+        completion.action_id,
+        player,
+        hashed,
+        proof.completion_time_ms,
+        proof.points,
+        proof.data,
+        digest,
+        origin.ip,
+        agent,
+    )
+    refusal = intake.accept(acceptance)
+    if refusal is None:
         return None
+    (stored,) = refusal
     # Not the token that was handed out, even if it opens: base64 has several spellings of the same bytes.
     if stored is None or stored.token_hash != hashed:
         raise InvalidActionToken

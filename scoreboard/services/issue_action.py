@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from scoreboard.domain.accounts import Role
+from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.actions import points_at_most
-from scoreboard.domain.errors import AccountBanned, InsufficientPermissions, NotFound, TooManyOpenActions
+from scoreboard.domain.errors import AccountBanned, InsufficientPermissions, NotFound
 from scoreboard.services.action_tokens import TokenBox, token_hash
+from scoreboard.services.caller_lookup import CallerLookup
 from scoreboard.services.catalogue import Catalogue
-from scoreboard.store import actions, users
-from scoreboard.store.engine import Database
+from scoreboard.services.intake import Intake
+from scoreboard.store.intake import Issue
 from scoreboard.store.sessions import Caller
 
 
@@ -29,7 +30,7 @@ class IssuedAction:
     max_points: int
 
 
-def player_of(database: Database, caller: Caller, on_behalf_of: UUID | None) -> UUID:
+def player_of(lookup: CallerLookup, caller: Caller, on_behalf_of: UUID | None) -> UUID:
     """Whose action it is: the caller's own, or that of the player a trusted game server acts for.
 
     Raises InsufficientPermissions, NotFound, AccountBanned.
@@ -40,17 +41,17 @@ def player_of(database: Database, caller: Caller, on_behalf_of: UUID | None) -> 
         return caller.user_id
     if caller.role is not Role.SYSTEM:
         raise InsufficientPermissions("Only a system account may act for others.")
-    with database.read() as connection:
-        player = users.get_user(connection, on_behalf_of)
+    player = lookup.find_player(on_behalf_of)
     if player is None or player.role is Role.SYSTEM:
         raise NotFound("There is no such player.")
-    if player.is_banned:
+    if player.status is Status.BANNED:
         raise AccountBanned
     return player.id
 
 
 def issue_action(
-    database: Database,
+    intake: Intake,
+    lookup: CallerLookup,
     catalogue: Catalogue,
     tokens: TokenBox,
     *,
@@ -59,31 +60,17 @@ def issue_action(
     action_type: str,
     metadata: Mapping[str, object],
     ttl_s: int,
-    max_open: int,
 ) -> IssuedAction:
     """Issue a token bound to player, action, type and metadata.
 
-    Raises ValidationFailed, TooManyOpenActions and what ``player_of`` raises.
+    Raises ValidationFailed and what ``player_of`` and ``Intake.issue`` raise.
     """
     known = catalogue.check_request(action_type, metadata)
-    player = player_of(database, caller, on_behalf_of)
+    player = player_of(lookup, caller, on_behalf_of)
     action_id = uuid7()
     token, proof_key = tokens.seal_action(action_id, player, action_type)
-    with database.write() as connection:
-        issued_at = actions.lock_open_actions(connection, player)
-        expires_at = issued_at + timedelta(seconds=ttl_s)
-        is_issued = actions.insert_issued(
-            connection,
-            action_id=action_id,
-            user_id=player,
-            issued_by=caller.user_id if on_behalf_of else None,
-            action_type=action_type,
-            metadata=metadata,
-            token_hash=token_hash(token),
-            issued_at=issued_at,
-            expires_at=expires_at,
-            max_open=max_open,
-        )
-        if not is_issued:
-            raise TooManyOpenActions(actions.next_expiry_s(connection, player))
-    return IssuedAction(action_id, token, proof_key, issued_at, expires_at, points_at_most(known, metadata))
+    issuer = caller.user_id if on_behalf_of else None
+    issued = intake.issue(Issue(action_id, player, issuer, action_type, metadata, token_hash(token), ttl_s))
+    return IssuedAction(
+        action_id, token, proof_key, issued.issued_at, issued.expires_at, points_at_most(known, metadata)
+    )

@@ -34,10 +34,13 @@ def _dumps(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def make_engine(url: str, pool_size: int, *, name: str) -> sa.Engine:
+def make_engine(url: str, pool_size: int, *, name: str, is_autocommit: bool = False) -> sa.Engine:
     """A lazily connecting engine; call it after fork. ``name`` shows in pg_stat_activity."""
     return sa.create_engine(
         url,
+        isolation_level="AUTOCOMMIT" if is_autocommit else "READ COMMITTED",
+        # There is nothing to roll back where each statement has been committed.
+        pool_reset_on_return=None if is_autocommit else "rollback",
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=_POOL_TIMEOUT_S,
@@ -59,14 +62,23 @@ def make_engine(url: str, pool_size: int, *, name: str) -> sa.Engine:
 class Database:
     """Where a use case gets its connections: ``write()`` on the primary, ``read()`` where it is cheapest."""
 
-    def __init__(self, primary: sa.Engine, replica: sa.Engine | None = None) -> None:
+    def __init__(
+        self, primary: sa.Engine, replica: sa.Engine | None = None, autocommitting: sa.Engine | None = None
+    ) -> None:
         self.primary = primary
         self.replica = replica
+        self._autocommitting = autocommitting or primary.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction on the primary, committed at the end, rolled back on an exception."""
         with self.primary.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def autocommit(self) -> Iterator[sa.Connection]:
+        """A connection on which each call is a transaction by itself, in one round trip instead of three."""
+        with self._autocommitting.connect() as connection:
             yield connection
 
     @contextmanager
@@ -93,11 +105,11 @@ class Database:
 
     def checked_out(self) -> int:
         """Connections in use right now; streams must not add to it."""
-        pool = self.primary.pool
-        return pool.checkedout() if isinstance(pool, sa.QueuePool) else 0
+        pools = {engine.pool for engine in (self.primary, self._autocommitting)}
+        return sum(pool.checkedout() for pool in pools if isinstance(pool, sa.QueuePool))
 
     def dispose(self) -> None:
-        for engine in (self.primary, self.replica):
+        for engine in (self.primary, self.replica, self._autocommitting):
             if engine is not None:
                 engine.dispose()
 

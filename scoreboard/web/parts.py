@@ -25,15 +25,19 @@ from scoreboard.live.standings import Standings
 from scoreboard.services.action_tokens import TokenBox
 from scoreboard.services.caller_lookup import CallerLookup
 from scoreboard.services.catalogue import Catalogue, load_catalogue
+from scoreboard.services.intake import Intake
 from scoreboard.services.passwords import Passwords, Runner, run_here
 from scoreboard.services.read_board import BoardReader
 from scoreboard.store import sessions
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.engine import Database, make_engine
+from scoreboard.web.verified_tokens import VerifiedTokens
 
 EXTENSION = "scoreboard"
 # Argon2 fills a core; as many threads as the small machine has cores.
 _HASH_THREADS = 2
+# Kinds of gathered questions: sessions, players, issues, acceptances.
+_SHARED_QUESTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Parts:
     events: EventLog
     board: BoardReader
     callers: CallerLookup
+    intake: Intake
+    verified: VerifiedTokens
     hub: Hub
     places: StreamPlaces
     doorbell: Doorbell
@@ -66,12 +72,7 @@ def build_parts(settings: Settings) -> Parts:
         raise ValueError("DATABASE_URL and REDIS_URL are needed; `scoreboard run` sets them for its own servers")
     if monkey.is_module_patched("socket"):
         _let_psycopg2_yield()
-    database = Database(
-        make_engine(settings.database_url, settings.database_pool_size, name="web"),
-        make_engine(settings.database_replica_url, settings.database_pool_size, name="web")
-        if settings.database_replica_url
-        else None,
-    )
+    database = _make_database(settings)
     client = make_client(settings.redis_url)
     standings, events = Standings(client), EventLog(client)
     board = BoardReader(database, standings, metrics.BOARD_FALLBACKS.inc)
@@ -86,6 +87,8 @@ def build_parts(settings: Settings) -> Parts:
         events=events,
         board=board,
         callers=CallerLookup(database),
+        verified=VerifiedTokens(),
+        intake=Intake(database, max_open=settings.max_open_actions),
         hub=_make_hub(settings, database, board),
         places=StreamPlaces(client, per_user=settings.max_streams_per_user, per_ip=settings.max_streams_per_ip),
         doorbell=Doorbell(Ringer(celery)),
@@ -97,6 +100,19 @@ def build_parts(settings: Settings) -> Parts:
 def current_parts() -> Parts:
     """The parts of the application that handles this request."""
     return cast(Parts, current_app.extensions[EXTENSION])
+
+
+def _make_database(settings: Settings) -> Database:
+    assert settings.database_url is not None
+    size = settings.database_pool_size
+    # Of those questions that many requests share each kind is under way once at a time.
+    shared = min(_SHARED_QUESTIONS, size // 2)
+    replica = settings.database_replica_url
+    return Database(
+        make_engine(settings.database_url, size - shared, name="web"),
+        make_engine(replica, size, name="web") if replica else None,
+        make_engine(settings.database_url, shared, name="web", is_autocommit=True),
+    )
 
 
 def _make_hub(settings: Settings, database: Database, board: BoardReader) -> Hub:

@@ -32,10 +32,21 @@ class SlowDatabase(Database):
         self.questions = 0
 
     @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    def autocommit(self) -> Iterator[sa.Connection]:
         self.questions += 1
         assert self.gate.wait(WAIT_S)
-        with super().read() as connection:
+        with super().autocommit() as connection:
+            yield connection
+
+
+class RecoveringDatabase(Database):
+    """Down, until it is given a healthy one to answer in its place."""
+
+    healthy: Database | None = None
+
+    @contextmanager
+    def autocommit(self) -> Iterator[sa.Connection]:
+        with self.healthy.autocommit() if self.healthy else super().autocommit() as connection:
             yield connection
 
 
@@ -74,12 +85,12 @@ def test_a_crowd_is_answered_in_two_questions(database: Database) -> None:
 
 def test_everybody_hears_that_postgres_is_down_and_the_next_ones_that_it_is_back(database: Database) -> None:
     session_id = sign_in(database)
-    nobody = Database(make_engine("postgresql+psycopg2://nobody@127.0.0.1:1/nothing", 1, name="test"))
-    lookup = CallerLookup(nobody)
+    recovering = RecoveringDatabase(make_engine("postgresql+psycopg2://nobody@127.0.0.1:1/nothing", 1, name="test"))
+    lookup = CallerLookup(recovering)
     for _ in range(2):
         with pytest.raises(UNAVAILABLE):
             lookup.find(session_id)
-    nobody.primary = database.primary
+    recovering.healthy = database
     found = lookup.find(session_id)
     assert found is not None
     assert found[1] is True

@@ -144,7 +144,7 @@ def test_the_rate_notation_is_flask_limiters(load: Any, rate: str) -> None:
         ("PORT", "http"),
         ("WEB_CONCURRENCY", "0"),
         ("WORKER_CONCURRENCY", "0"),
-        ("DATABASE_POOL_SIZE", "0"),
+        ("DATABASE_POOL_SIZE", "1"),
         ("DATABASE_URL", "mysql://db/x"),
         ("DATABASE_URL", "db"),
         ("DATABASE_REPLICA_URL", "sqlite:///x"),

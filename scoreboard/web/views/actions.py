@@ -53,7 +53,8 @@ def request_action(body: schemas.ActionRequest) -> Response:
     """The token is bound to player, action, type and metadata, and works once."""
     parts = current_parts()
     issued = issue_action(
-        parts.database,
+        parts.intake,
+        parts.callers,
         parts.catalogue,
         parts.tokens,
         caller=current_caller(),
@@ -61,7 +62,6 @@ def request_action(body: schemas.ActionRequest) -> Response:
         action_type=body.action_type,
         metadata=body.metadata,
         ttl_s=parts.settings.action_token_ttl_s,
-        max_open=parts.settings.max_open_actions,
     )
     return answer(
         {
@@ -100,7 +100,7 @@ def complete_action(body: schemas.ActionCompletion) -> Response:
     if there is one by now.
     """
     parts = current_parts()
-    player = player_of(parts.database, current_caller(), body.on_behalf_of)
+    player = player_of(parts.callers, current_caller(), body.on_behalf_of)
     proof = Proof(body.proof.completion_time, body.proof.checksum, body.proof.points, body.proof.data)
     completion = Completion(body.action_id, body.action_token, proof)
     wait_s = preferred_wait_s()
@@ -153,7 +153,13 @@ def show_action(action_id: UUID) -> Response:
 
 def _accept(parts: Parts, player: UUID, completion: Completion) -> Action | None:
     stored = accept_action(
-        parts.database, parts.catalogue, parts.tokens, player=player, completion=completion, origin=request_origin()
+        parts.database,
+        parts.intake,
+        parts.catalogue,
+        parts.tokens,
+        player=player,
+        completion=completion,
+        origin=request_origin(),
     )
     if stored is None:
         parts.doorbell.ring(completion.action_id)

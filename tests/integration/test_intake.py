@@ -1,0 +1,171 @@
+"""Issuing and accepting in one statement: each row has its own outcome, and no neighbour pays for another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from uuid_utils.compat import uuid7
+
+from scoreboard.domain.actions import State
+from scoreboard.domain.errors import TooManyOpenActions
+from scoreboard.services.intake import Intake
+from scoreboard.store import actions, intake
+from scoreboard.store.engine import Database
+from scoreboard.store.intake import Acceptance, Issue
+from tests.integration.conftest import add_user
+
+T = TypeVar("T")
+MAX_OPEN = 3
+
+
+def wanted(user_id: UUID, *, ttl_s: int = 60, metadata: dict[str, object] | None = None) -> Issue:
+    return Issue(uuid7(), user_id, None, "puzzle", metadata or {}, uuid4().bytes * 2, ttl_s)
+
+
+def completion(issue: Issue, *, body: bytes = b"body", token_hash: bytes | None = None, data: str = "x") -> Acceptance:
+    hashed = token_hash or issue.token_hash
+    return Acceptance(issue.action_id, issue.user_id, hashed, 1_000, None, data, body * 8, "127.0.0.1", "tests")
+
+
+def issue_all(database: Database, *rows: Issue) -> None:
+    with database.autocommit() as connection:
+        assert len(intake.issue(connection, rows, max_open=1_000)) == len(rows)
+
+
+def state_of(database: Database, action_id: UUID) -> State:
+    with database.read() as connection:
+        stored = actions.get_action(connection, action_id)
+    assert stored is not None
+    return stored.state
+
+
+def at_once(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
+    """What each call returned or raised, all made at the same time."""
+
+    def outcome(call: Callable[[], T]) -> T | Exception:
+        try:
+            return call()
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(outcome, calls))
+
+
+def test_the_cap_counts_within_one_statement_in_order(database: Database) -> None:
+    ann, bob = add_user(database).id, add_user(database).id
+    rows = [wanted(ann) for _ in range(MAX_OPEN + 2)] + [wanted(bob)]
+    with database.autocommit() as connection:
+        issued = intake.issue(connection, rows, max_open=MAX_OPEN)
+    assert list(issued) == [row.action_id for row in [*rows[:MAX_OPEN], rows[-1]]]
+    with database.autocommit() as connection:
+        assert intake.issue(connection, [wanted(ann)], max_open=MAX_OPEN) == {}
+        left = intake.next_expiries_s(connection, [ann, bob])
+    assert 50 < left[ann] <= 60
+    for each in issued.values():
+        assert (each.expires_at - each.issued_at).total_seconds() == 60
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_the_cap_holds_whoever_asks_at_once(database: Database, processes: int) -> None:
+    ann = add_user(database).id
+    intakes = [Intake(database, max_open=MAX_OPEN) for _ in range(processes)]
+    calls = [partial(intakes[n % processes].issue, wanted(ann)) for n in range(12)]
+    outcomes = at_once(calls)
+    refused = [each for each in outcomes if isinstance(each, TooManyOpenActions)]
+    assert len(refused) == 12 - MAX_OPEN
+    assert all(0 < each.retry_after_s <= 60 for each in refused)
+    with database.read() as connection:
+        count = sa.text("SELECT count(*) FROM actions WHERE user_id = :user")
+        assert connection.execute(count, {"user": ann}).scalar_one() == MAX_OPEN
+
+
+def test_expired_tokens_are_not_open(database: Database) -> None:
+    ann = add_user(database).id
+    issue_all(database, *(wanted(ann, ttl_s=0) for _ in range(5)))
+    with database.autocommit() as connection:
+        assert len(intake.issue(connection, [wanted(ann)], max_open=1)) == 1
+
+
+def test_only_what_matches_is_accepted(database: Database) -> None:
+    ann, bob = add_user(database).id, add_user(database).id
+    good, expired, stolen, forged = wanted(ann), wanted(ann, ttl_s=0), wanted(ann), wanted(ann)
+    issue_all(database, good, expired, stolen, forged)
+    foreign = Acceptance(stolen.action_id, bob, stolen.token_hash, 1, None, None, b"b", None, None)
+    rows = [completion(good), completion(expired), foreign, completion(forged, token_hash=b"?" * 32)]
+    with database.autocommit() as connection:
+        accepted = intake.accept(connection, [*rows, completion(wanted(ann))])
+        assert accepted == {(good.action_id, rows[0].body_digest)}
+        assert intake.accept(connection, rows) == set()
+    assert state_of(database, good.action_id) is State.ACCEPTED
+    assert {state_of(database, each.action_id) for each in (expired, stolen, forged)} == {State.ISSUED}
+
+
+def test_of_several_bodies_for_one_action_one_wins(database: Database) -> None:
+    issue = wanted(add_user(database).id)
+    issue_all(database, issue)
+    bodies = [completion(issue, body=body) for body in (b"aaaa", b"bbbb", b"cccc")]
+    with database.autocommit() as connection:
+        accepted = intake.accept(connection, bodies)
+    assert len(accepted) == 1
+    with database.read() as connection:
+        stored = actions.get_action(connection, issue.action_id)
+    assert stored is not None
+    assert {(issue.action_id, stored.body_digest)} == accepted
+
+
+def test_two_processes_that_accept_the_same_in_opposite_order_never_wait_in_a_ring(database: Database) -> None:
+    ann = add_user(database).id
+    rows = [wanted(ann) for _ in range(200)]
+    issue_all(database, *rows)
+    completions = [completion(row) for row in rows]
+
+    def accept(part: list[Acceptance]) -> int:
+        accepted = 0
+        for start in range(0, len(part), 40):
+            with database.autocommit() as connection:
+                accepted += len(intake.accept(connection, part[start : start + 40]))
+        return accepted
+
+    counts = at_once(
+        [lambda: accept(completions), lambda: accept(completions[::-1]), lambda: accept(completions[100:])]
+    )
+    assert sum(count for count in counts if isinstance(count, int)) == len(rows)
+
+
+def test_a_row_that_postgres_refuses_fails_alone(database: Database) -> None:
+    ann = add_user(database).id
+    gathered = Intake(database, max_open=100)
+    rows = [wanted(ann) for _ in range(3)]
+    # A foreign key without a user, and text that Postgres can't hold.
+    with pytest.raises(DBAPIError):
+        gathered.issue(wanted(uuid4()))
+    poisoned = [wanted(ann, metadata={"text": "\x00"}), wanted(uuid4())]
+    outcomes = at_once([partial(gathered.issue, row) for row in [*rows, *poisoned]])
+    assert [isinstance(each, DBAPIError) for each in outcomes] == [False, False, False, True, True]
+    bodies = [completion(rows[0]), completion(rows[1], data="bad \x00"), completion(rows[2])]
+    accepted = at_once([partial(gathered.accept, body) for body in bodies])
+    assert accepted[0] is None
+    assert isinstance(accepted[1], Exception)
+    assert accepted[2] is None
+    assert [state_of(database, row.action_id) for row in rows] == [State.ACCEPTED, State.ISSUED, State.ACCEPTED]
+
+
+def test_a_refused_completion_sees_the_stored_action(database: Database) -> None:
+    issue = wanted(add_user(database).id)
+    issue_all(database, issue)
+    gathered = Intake(database, max_open=100)
+    assert gathered.accept(completion(issue)) is None
+    refusal = gathered.accept(completion(issue, body=b"other"))
+    assert refusal is not None
+    assert refusal[0] is not None
+    assert refusal[0].state is State.ACCEPTED
+    assert refusal[0].body_digest == b"body" * 8
+    assert gathered.accept(completion(wanted(issue.user_id))) == (None,)

@@ -1,0 +1,159 @@
+"""Those who ask at about the same time share one question, and nobody gets another's answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from scoreboard.domain.errors import NotFound, ServiceUnavailable
+from scoreboard.services.gather import Gather
+
+WAIT_S = 10.0
+
+
+class Server:
+    """Answers n with 2n and refuses odd ones; each question waits at a gate and is noted."""
+
+    def __init__(self, *, is_open: bool = False) -> None:
+        self.questions: list[list[int]] = []
+        self.gate = threading.Event()
+        if is_open:
+            self.gate.set()
+
+    def ask(self, items: Sequence[int]) -> list[int | Exception]:
+        self.questions.append(list(items))
+        assert self.gate.wait(WAIT_S)
+        return [NotFound(str(item)) if item % 2 else 2 * item for item in items]
+
+
+def wait_until(is_so: object) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not is_so():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def crowd(
+    pool: ThreadPoolExecutor, gather: Gather[int, int], server: Server, items: Sequence[int]
+) -> list[Future[int]]:
+    """The first asks alone; all others are waiting when this returns."""
+    first = pool.submit(gather, items[0])
+    wait_until(lambda: server.questions)
+    others = [pool.submit(gather, each) for each in items[1:]]
+    wait_until(lambda: gather.waiting == len(others))
+    return [first, *others]
+
+
+def test_a_lone_caller_asks_at_once_and_in_its_own_thread() -> None:
+    asked_in: list[int] = []
+
+    def ask(items: Sequence[int]) -> list[int]:
+        asked_in.append(threading.get_ident())
+        return [2 * item for item in items]
+
+    assert Gather(ask)(21) == 42
+    assert asked_in == [threading.get_ident()]
+
+
+def test_each_of_a_crowd_gets_its_own_answer_or_error() -> None:
+    server = Server()
+    gather: Gather[int, int] = Gather(server.ask)
+    with ThreadPoolExecutor(20) as pool:
+        calls = crowd(pool, gather, server, range(20))
+        server.gate.set()
+        for item, call in enumerate(calls):
+            if item % 2:
+                with pytest.raises(NotFound, match=str(item)):
+                    call.result(WAIT_S)
+            else:
+                assert call.result(WAIT_S) == 2 * item
+    assert server.questions[0] == [0]
+    assert sorted(server.questions[1]) == list(range(1, 20))
+    assert len(server.questions) == 2
+
+
+def test_a_question_is_bounded_and_the_rest_follows() -> None:
+    server = Server()
+    gather: Gather[int, int] = Gather(server.ask, batch_max=4)
+    with ThreadPoolExecutor(11) as pool:
+        calls = crowd(pool, gather, server, range(0, 22, 2))
+        server.gate.set()
+        assert [call.result(WAIT_S) for call in calls] == list(range(0, 44, 4))
+    assert [len(each) for each in server.questions] == [1, 4, 4, 2]
+
+
+def test_one_too_many_is_told_to_come_back() -> None:
+    server = Server()
+    gather: Gather[int, int] = Gather(server.ask, waiting_max=2)
+    with ThreadPoolExecutor(3) as pool:
+        calls = crowd(pool, gather, server, [0, 2, 4])
+        with pytest.raises(ServiceUnavailable):
+            gather(6)
+        server.gate.set()
+        assert [call.result(WAIT_S) for call in calls] == [0, 4, 8]
+
+
+def test_who_has_waited_too_long_leaves_and_the_others_go_on() -> None:
+    server = Server()
+    gather: Gather[int, int] = Gather(server.ask, wait_s=0.05)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(gather, 0)
+        wait_until(lambda: server.questions)
+        with pytest.raises(ServiceUnavailable):
+            gather(2)
+        assert gather.waiting == 0
+        server.gate.set()
+        assert first.result(WAIT_S) == 0
+    assert gather(4) == 8
+
+
+def test_what_a_question_raises_is_raised_to_each_and_the_next_is_asked_anew() -> None:
+    server = Server()
+    failures = [ConnectionError("down"), ConnectionError("still down")]
+
+    def ask(items: Sequence[int]) -> list[int | Exception]:
+        answers = server.ask(items)
+        if failures:
+            raise failures.pop(0)
+        return answers
+
+    gather: Gather[int, int] = Gather(ask)
+    with ThreadPoolExecutor(6) as pool:
+        calls = crowd(pool, gather, server, range(0, 12, 2))
+        server.gate.set()
+        for call in calls:
+            with pytest.raises(ConnectionError, match="down"):
+                call.result(WAIT_S)
+    assert gather(2) == 4
+
+
+def test_an_interrupted_leader_takes_nobody_along() -> None:
+    server = Server()
+    is_first = [True]
+
+    def ask(items: Sequence[int]) -> list[int | Exception]:
+        answers = server.ask(items)
+        if is_first.pop() if is_first else False:
+            raise KeyboardInterrupt
+        return answers
+
+    gather: Gather[int, int] = Gather(ask)
+    with ThreadPoolExecutor(3) as pool:
+        calls = crowd(pool, gather, server, [0, 2, 4])
+        server.gate.set()
+        with pytest.raises(KeyboardInterrupt):
+            calls[0].result(WAIT_S)
+        assert [call.result(WAIT_S) for call in calls[1:]] == [4, 8]
+
+
+def test_many_threads_lose_nothing() -> None:
+    server = Server(is_open=True)
+    gather: Gather[int, int] = Gather(server.ask, batch_max=7)
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(gather, range(0, 8_000, 2)))
+    assert answers == list(range(0, 16_000, 4))
+    assert sorted(item for question in server.questions for item in question) == list(range(0, 8_000, 2))
