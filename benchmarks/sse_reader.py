@@ -17,10 +17,11 @@ class StreamError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SeenEvent:
-    """What the benchmark wants to know of an event; ``version`` is None where the data carry none."""
+    """What the benchmarks want to know of an event; None where its data carry no version, or no action."""
 
     name: str
     version: int | None
+    action_id: str | None = None
 
 
 class SseReader:
@@ -87,5 +88,9 @@ def _parse(event: bytes) -> SeenEvent | None:
     if "data" not in fields:
         return None
     data = json.loads(fields["data"])
-    version = data.get("version") if isinstance(data, dict) else None
-    return SeenEvent(fields.get("event", "message").strip(), version if isinstance(version, int) else None)
+    version, action_id = (data.get("version"), data.get("actionId")) if isinstance(data, dict) else (None, None)
+    return SeenEvent(
+        fields.get("event", "message").strip(),
+        version if isinstance(version, int) else None,
+        action_id if isinstance(action_id, str) else None,
+    )

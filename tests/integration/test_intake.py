@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Barrier
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -123,21 +124,19 @@ def test_of_several_bodies_for_one_action_one_wins(database: Database) -> None:
 
 def test_two_processes_that_accept_the_same_in_opposite_order_never_wait_in_a_ring(database: Database) -> None:
     ann = add_user(database).id
-    rows = [wanted(ann) for _ in range(200)]
-    issue_all(database, *rows)
-    completions = [completion(row) for row in rows]
 
-    def accept(part: list[Acceptance]) -> int:
-        accepted = 0
-        for start in range(0, len(part), 40):
-            with database.autocommit() as connection:
-                accepted += len(intake.accept(connection, part[start : start + 40]))
-        return accepted
+    def accept(part: list[Acceptance], together: Barrier) -> int:
+        with database.autocommit() as connection:
+            together.wait(10)
+            return len(intake.accept(connection, part))
 
-    counts = at_once(
-        [lambda: accept(completions), lambda: accept(completions[::-1]), lambda: accept(completions[100:])]
-    )
-    assert sum(count for count in counts if isinstance(count, int)) == len(rows)
+    for _ in range(5):
+        rows = [wanted(ann) for _ in range(400)]
+        issue_all(database, *rows)
+        completions, together = [completion(row) for row in rows], Barrier(2)
+        counts = at_once([partial(accept, part, together) for part in (completions, completions[::-1])])
+        assert all(isinstance(count, int) for count in counts), counts
+        assert sum(count for count in counts if isinstance(count, int)) == len(rows)
 
 
 def test_a_row_that_postgres_refuses_fails_alone(database: Database) -> None:
