@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 300
-    app.extensions[EXTENSION] = build_parts(settings)
+    parts = app.extensions[EXTENSION] = build_parts(settings)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
@@ -61,6 +61,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(module.blueprint)
     init_limits(app, settings)
     register_errors(app)
+    app.wsgi_app = parts.admission.gate(app.wsgi_app)  # type: ignore[assignment]
     if settings.cors_origins:
         _allow_origins(app, settings.cors_origins)
     return app

@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     web_concurrency: int = Field(2, ge=1, le=64, description="web processes")
     worker_concurrency: int = Field(1, ge=1, le=64, description="processes of one Celery worker")
     database_pool_size: int = Field(10, ge=2, le=200, description="connections to PostgreSQL per process")
+    max_requests_at_once: int = Field(
+        200, ge=1, le=10_000, description="requests a web process works on at a time; more get 503"
+    )
     scoreboard_data: Path = Field(ROOT / "var", description="folder of the embedded servers and logs")
     environment: Literal["development", "production"] = Field(
         "development", description="production refuses default secrets"

@@ -15,6 +15,7 @@ REQUEST_SECONDS = Histogram(
     buckets=_LATENCY_BUCKETS,
 )
 REFUSALS = Counter("scoreboard_refusals_total", "Refused requests by error code", ["code"])
+SHED = Counter("scoreboard_shed_requests_total", "Requests told to come back because a process had enough to do")
 STREAMS = Gauge("scoreboard_streams", "Open event streams", multiprocess_mode="livesum")
 SETTLED = Counter("scoreboard_settled_actions_total", "Settled actions by outcome", ["state"])
 SETTLE_SECONDS = Histogram(

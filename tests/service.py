@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import psutil
 import sqlalchemy as sa
 from honcho.environ import parse_procfile
 
@@ -81,6 +82,19 @@ class Service:
         """Start the web processes on the port they had; returns when they answer."""
         start_process(self.web, "web", self.settings_env)
         self.wait_until_up()
+
+    @contextmanager
+    def frozen_worker(self) -> Iterator[None]:
+        """Nobody settles meanwhile: the worker's processes stand still."""
+        root = psutil.Process(self.supervisor.pids()["worker"])
+        family = [root, *root.children(recursive=True)]
+        for process in family:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in family:
+                process.resume()
 
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + START_WAIT_S

@@ -60,6 +60,10 @@ class Supervisor:
         reader.start()
         self._children.append(Child(name, process, tail, reader))
 
+    def pids(self) -> dict[str, int]:
+        """The process of each child by its name; what it started in turn is below it."""
+        return {child.name: child.process.pid for child in self._children}
+
     def ended(self) -> Child | None:
         """The first child found to have ended, with all its lines gathered; None while every one runs."""
         for child in self._children:

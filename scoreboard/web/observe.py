@@ -23,7 +23,7 @@ _CONTENT_SECURITY_POLICY = (
     "frame-ancestors 'none'"
 )
 # Views set none of these, so they are added without looking for them.
-_STEADY_HEADERS = [
+STEADY_HEADERS = [
     ("Content-Security-Policy", _CONTENT_SECURITY_POLICY),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "same-origin"),
@@ -57,7 +57,7 @@ class _Observer:
 
     def __init__(self, settings: Settings, processors: Sequence[structlog.types.Processor]) -> None:
         self._log = RequestLog(settings.log_level, processors)
-        self._headers = [*_STEADY_HEADERS, *([_HTTPS_HEADER] if settings.is_production else [])]
+        self._headers = [*STEADY_HEADERS, *([_HTTPS_HEADER] if settings.is_production else [])]
 
     def finish_request(self, response: Response) -> Response:
         seconds = time.perf_counter() - g.get("started_at", time.perf_counter())

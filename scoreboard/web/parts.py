@@ -31,6 +31,7 @@ from scoreboard.services.read_board import BoardReader
 from scoreboard.store import sessions
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.engine import Database, make_engine
+from scoreboard.web.admission import Admission
 from scoreboard.web.verified_tokens import VerifiedTokens
 
 EXTENSION = "scoreboard"
@@ -43,6 +44,7 @@ _SHARED_QUESTIONS = 4
 @dataclass(frozen=True)
 class Parts:
     settings: Settings
+    admission: Admission
     catalogue: Catalogue
     database: Database
     redis: redis.Redis
@@ -79,6 +81,7 @@ def build_parts(settings: Settings) -> Parts:
     celery = make_celery(settings.broker_url)
     return Parts(
         settings=settings,
+        admission=Admission(settings.max_requests_at_once),
         catalogue=load_catalogue(settings.catalogue_path),
         database=database,
         redis=client,

@@ -109,7 +109,8 @@ def complete_action(body: schemas.ActionCompletion) -> Response:
     with parts.hub.expect(body.action_id) as expectation:
         stored = _accept(parts, player, completion)
         if stored is None or stored.state not in SETTLED:
-            stored = _await(parts, expectation, body.action_id, wait_s)
+            with parts.admission.pause() as may_wait:
+                stored = _await(parts, expectation, body.action_id, wait_s if may_wait else 0)
     response = (
         _outcome_answer(expectation.outcome) if expectation.outcome else _completed(parts, body.action_id, stored)
     )
