@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from uuid import UUID
 
 import structlog
@@ -34,8 +35,8 @@ def settle(action_ids: list[str]) -> None:
         except POSTGRES_UNAVAILABLE as error:
             log.warning("settle_postponed", error=str(error).splitlines()[0], actions=len(action_ids))
             return
-    for each in settled:
-        metrics.SETTLED.labels(each.outcome.state).inc()
+    for state, count in Counter(each.outcome.state for each in settled).items():
+        metrics.SETTLED.labels(state).inc(count)
     if not is_announced:
         metrics.UNANNOUNCED.inc()
 

@@ -20,9 +20,9 @@ REBUILD = "scoreboard.rebuild"
 HOUSEKEEPING = "scoreboard.housekeeping"
 
 QUEUE = "scoreboard"
-# Messages that may wait for workers: minutes of full load. Past that a further doorbell says
-# nothing new, the sweep will find its rows; so an hour without workers fills no memory.
-QUEUE_MAX_MESSAGES = 5_000
+# Messages that may wait for workers, of up to a thousand ids each: 30 MB at most. Past that a further doorbell
+# says nothing new, the sweep will find its rows; so an hour without workers fills no memory.
+QUEUE_MAX_MESSAGES = 500
 # A batch takes milliseconds; a minute means a hung connection, and the child is replaced.
 _SOFT_LIMIT_S, _HARD_LIMIT_S = 50, 60
 # Over twice the hard limit, so that a message is never handed out while it is being worked on.
@@ -79,13 +79,26 @@ def request_rebuild(celery: Celery) -> None:
 
 
 class Ringer:
-    """Sends the doorbell's message for a batch of actions."""
+    """Sends the doorbell's message for a batch of actions. Both methods raise what the broker's client raises."""
 
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
 
     def __call__(self, action_ids: Sequence[UUID]) -> None:
-        with self._celery.producer_pool.acquire(block=True, timeout=1) as producer:
+        with self._producer() as producer:
+            self._celery.send_task(
+                SETTLE,
+                args=[[str(each) for each in action_ids]],
+                producer=producer,
+                # Shown by monitoring tools only; made of the ids it would cost as much as the message.
+                argsrepr=f"({len(action_ids)} actions)",
+            )
+
+    def count_waiting(self) -> int:
+        """Messages that no worker has taken yet, of every kind."""
+        with self._producer() as producer:
             channel: Any = producer.channel
-            if channel.client.llen(QUEUE) < QUEUE_MAX_MESSAGES:
-                self._celery.send_task(SETTLE, args=[[str(each) for each in action_ids]], producer=producer)
+            return int(channel.client.llen(QUEUE))
+
+    def _producer(self) -> Any:
+        return self._celery.producer_pool.acquire(block=True, timeout=1)

@@ -2,6 +2,10 @@
 
 The message is only a hint: the rows in Postgres say what is to be done, and a sweep
 rings again for those left behind. So ringing never fails and never makes a caller wait.
+
+The size of a message follows the backlog. While earlier messages wait for a worker, another
+one would only wait behind them: the ids gather here until the queue is empty, and what a busy
+worker takes next is one large settlement.
 """
 
 from __future__ import annotations
@@ -9,27 +13,49 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 from uuid import UUID
 
 import structlog
 
+from scoreboard.live.broker import QUEUE_MAX_MESSAGES
+
 log = structlog.get_logger(__name__)
 
-# Measured: the rhythm of the messages matters most; at 30 ms a settlement has company under
-# load, and the first ring after a pause goes out at once.
-_PERIOD_S = 0.03
-# One message's worth: what a worker settles in one transaction.
-BATCH_MAX = 200
+# Between two messages of one process. A message costs broker, worker and Postgres some 5 ms whatever it holds, so their
+# rhythm matters most: a busy process gathers for longer. The first ring after a pause goes out at once.
+_PERIOD_S, _BUSY_PERIOD_S = 0.05, 0.1
+# More ids a second than this make a process a busy one.
+_BUSY_PER_S = 500
+# Between two looks whether the queue is empty, while messages wait; a worker that has just emptied it is at work.
+_LOOK_S = 0.02
+# Ids gather no longer than this behind waiting messages: some of those may be other, longer tasks, and another worker
+# may be free before they are done.
+_HOLD_MAX_S = 0.25
+# One message's worth: what a worker settles in one transaction. Past a thousand an action gets no cheaper.
+BATCH_MAX = 1_000
 # Ids waiting for a broker that doesn't answer: some seconds of full load. What doesn't fit is swept later.
 _QUEUE_MAX = 10_000
 
 
-class Doorbell:
-    """``ring`` from any thread; a background thread sends. ``send`` takes a list of action ids."""
+class Bell(Protocol):
+    """What the doorbell rings. Both methods raise whatever the broker's client raises."""
 
-    def __init__(self, send: Callable[[Sequence[UUID]], None]) -> None:
-        self._send = send
+    def __call__(self, action_ids: Sequence[UUID]) -> None:
+        """Send one message with these ids."""
+        ...
+
+    def count_waiting(self) -> int:
+        """Messages that no worker has taken yet."""
+        ...
+
+
+class Doorbell:
+    """``ring`` from any thread; a background thread sends."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
         self._waiting: queue.Queue[UUID] = queue.Queue(_QUEUE_MAX)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -51,19 +77,39 @@ class Doorbell:
                 self._thread.start()
 
     def _run(self) -> None:
+        sent_at = -_BUSY_PERIOD_S
         while True:
             batch = [self._waiting.get()]
-            while len(batch) < BATCH_MAX:
-                try:
-                    batch.append(self._waiting.get_nowait())
-                except queue.Empty:
-                    break
             started_at = time.monotonic()
             try:
-                self._send(batch)
+                self._gather(batch)
             except Exception as error:  # the broker's client raises many kinds; none may end the thread
                 self.lost += len(batch)
                 log.warning("doorbell_failed", error=str(error), actions=len(batch))
-            pause = _PERIOD_S - (time.monotonic() - started_at)
+            now = time.monotonic()
+            is_busy = len(batch) > _BUSY_PER_S * (now - sent_at)
+            sent_at = now
+            pause = (_BUSY_PERIOD_S if is_busy else _PERIOD_S) - (now - started_at)
             if pause > 0 and len(batch) < BATCH_MAX:
                 time.sleep(pause)
+
+    def _gather(self, batch: list[UUID]) -> None:
+        """Send what there is once nothing waits before it, a whole message at once, and anything after a while."""
+        hold_until = time.monotonic() + _HOLD_MAX_S
+        while True:
+            self._fill(batch)
+            messages = self._bell.count_waiting()
+            if not messages or len(batch) >= BATCH_MAX or time.monotonic() >= hold_until:
+                break
+            time.sleep(_LOOK_S)
+        if messages >= QUEUE_MAX_MESSAGES:
+            self.lost += len(batch)
+        else:
+            self._bell(batch)
+
+    def _fill(self, batch: list[UUID]) -> None:
+        while len(batch) < BATCH_MAX:
+            try:
+                batch.append(self._waiting.get_nowait())
+            except queue.Empty:
+                return

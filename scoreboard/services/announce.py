@@ -12,10 +12,10 @@ from scoreboard.domain.events import Event, action_settled, rank_changed, score_
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.events import Entry, EventLog, for_user
 from scoreboard.live.standings import Applied, Move, Standings
+from scoreboard.services.judge_actions import Settled
 from scoreboard.services.outcomes import outcome_json, outcome_of
 from scoreboard.services.publish import entries_after
-from scoreboard.services.settle_actions import Settled
-from scoreboard.store import actions, users
+from scoreboard.store import actions, settlements, users
 from scoreboard.store.engine import Database
 
 log = structlog.get_logger(__name__)
@@ -36,22 +36,35 @@ def announce(database: Database, standings: Standings, events: EventLog, settled
     except UNAVAILABLE as error:
         log.warning("announce_failed", error=str(error), actions=len(settled))
         return False
-    with database.write() as connection:
-        actions.write_announced(connection, {each.outcome.action_id: _rank_pair(each, ranks) for each in settled})
+    by_settlement: dict[UUID, list[Settled]] = {}
+    for each in settled:
+        by_settlement.setdefault(each.settlement_id, []).append(each)
+    with database.autocommit() as connection:
+        for settlement_id, parts in by_settlement.items():
+            moves = [ranks.get(each.outcome.action_id) for each in parts]
+            old_ranks = [move.old_rank if move else None for move in moves]
+            settlements.write_announced(
+                connection, settlement_id, old_ranks, [move.new_rank if move else None for move in moves]
+            )
     return True
 
 
 def announce_left_behind(
     database: Database, standings: Standings, events: EventLog, *, older_than_s: float, limit: int
 ) -> int:
-    """Publish outcomes whose worker died, or found Redis down, after the commit; returns how many."""
+    """Publish settlements whose worker died, or found Redis down, after the commit.
+
+    At most ``limit`` of them; returns how many outcomes they hold.
+    """
     with database.read() as connection:
-        action_ids = actions.find_unannounced(connection, older_than_s=older_than_s, limit=limit)
-        rows = sorted(actions.get_actions(connection, action_ids), key=lambda row: (row.settled_at, row.id))
-        current = {each.user_id: each for each in users.take_standings(connection, sorted({r.user_id for r in rows}))}
+        unannounced = settlements.find_unannounced(connection, older_than_s=older_than_s, limit=limit)
+        rows = {each.id: each for found in unannounced for each in actions.get_actions(connection, found.action_ids)}
+        players = sorted({row.user_id for row in rows.values()})
+        current = {each.user_id: each for each in users.take_standings(connection, players)}
     left_behind = [
-        Settled(row.user_id, outcome_of(row), current[row.user_id] if row.state is State.APPLIED else None)
-        for row in rows
+        Settled(found.id, row.user_id, outcome_of(row), current[row.user_id] if row.state is State.APPLIED else None)
+        for found in unannounced
+        for row in map(rows.__getitem__, found.action_ids)
     ]
     return len(left_behind) if announce(database, standings, events, left_behind) else 0
 
@@ -60,11 +73,6 @@ def _ranks(scored: Sequence[Settled], applied: Applied) -> dict[UUID, Move]:
     if not applied.is_whole:
         return {}
     return {each.outcome.action_id: move for each, move in zip(scored, applied.moves, strict=True)}
-
-
-def _rank_pair(settled: Settled, ranks: dict[UUID, Move]) -> tuple[int | None, int | None]:
-    move = ranks.get(settled.outcome.action_id)
-    return (move.old_rank, move.new_rank) if move else (None, None)
 
 
 def _entries(

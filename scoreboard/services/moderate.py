@@ -76,7 +76,7 @@ class Moderation:
                 reason=reason,
                 actor_id=self.admin.user_id,
             )
-            ledger_store.append_entries(connection, [entry])
+            ledger_store.append_entry(connection, entry)
             changed = users.change_user(
                 connection,
                 user_id,

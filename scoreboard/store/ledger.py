@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -25,32 +25,22 @@ class HistoryItem:
     at: datetime
 
 
-def append_entries(
-    connection: sa.Connection, entries: Sequence[LedgerEntry], action_types: Mapping[UUID, str] | None = None
-) -> None:
-    """Append sealed entries; the unique key on the action refuses a second one for the same action."""
-    if not entries:
-        return
-    types = action_types or {}
+def append_entry(connection: sa.Connection, entry: LedgerEntry) -> None:
+    """Append a sealed entry that is not an action's; those are written with their settlement."""
     connection.execute(
-        sa.insert(score_history),
-        [
-            {
-                "user_id": entry.user_id,
-                "seq": entry.seq,
-                "at": entry.at,
-                "action_id": entry.action_id,
-                "action_type": types.get(entry.action_id) if entry.action_id else None,
-                "previous_score": entry.previous_score,
-                "increment": entry.increment,
-                "new_score": entry.new_score,
-                "reason": entry.reason,
-                "actor_id": entry.actor_id,
-                "previous_hash": entry.previous_hash,
-                "hash": entry.hash,
-            }
-            for entry in entries
-        ],
+        sa.insert(score_history).values(
+            user_id=entry.user_id,
+            seq=entry.seq,
+            at=entry.at,
+            action_id=entry.action_id,
+            previous_score=entry.previous_score,
+            increment=entry.increment,
+            new_score=entry.new_score,
+            reason=entry.reason,
+            actor_id=entry.actor_id,
+            previous_hash=entry.previous_hash,
+            hash=entry.hash,
+        )
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import BYTEA, INET, JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, INET, JSONB, UUID
 
 metadata = sa.MetaData(
     naming_convention={
@@ -89,7 +89,7 @@ actions = sa.Table(
     sa.Column("expires_at", _Moment, nullable=False),
     sa.Column("accepted_at", _Moment),
     sa.Column("settled_at", _Moment),
-    # Set when the outcome has reached Redis and the event stream; null is work left to do.
+    # Of rows settled before there were settlements; theirs have these three now.
     sa.Column("announced_at", _Moment),
     sa.Column("completion_time_ms", sa.BigInteger),
     sa.Column("reported_points", sa.BigInteger),
@@ -106,25 +106,36 @@ actions = sa.Table(
     sa.Column("standing_version", sa.BigInteger),
     sa.Column("previous_rank", sa.BigInteger),
     sa.Column("rank", sa.BigInteger),
+    # No foreign key: both rows are written by one statement, and a check of each would cost more than the row.
+    sa.Column("settlement_id", UUID(as_uuid=True)),
     sa.CheckConstraint(
         "state IN ('issued', 'accepted', 'applied', 'held', 'rejected', 'expired', 'failed')", name="state"
     ),
-    sa.UniqueConstraint("token_hash"),
 )
 sa.Index("ix_actions_open", actions.c.user_id, actions.c.expires_at, postgresql_where=sa.text("state = 'issued'"))
 sa.Index("ix_actions_expiring", actions.c.expires_at, postgresql_where=sa.text("state = 'issued'"))
 sa.Index("ix_actions_unsettled", actions.c.accepted_at, postgresql_where=sa.text("state = 'accepted'"))
-sa.Index(
-    "ix_actions_unannounced",
-    actions.c.settled_at,
-    postgresql_where=sa.text("settled_at IS NOT NULL AND announced_at IS NULL"),
-)
 sa.Index(
     "ix_actions_recent",
     actions.c.user_id,
     actions.c.accepted_at.desc(),
     postgresql_where=sa.text("accepted_at IS NOT NULL"),
 )
+
+# What one transaction settled. The arrays are parallel.
+settlements = sa.Table(
+    "settlements",
+    metadata,
+    sa.Column("id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("settled_at", _Moment, nullable=False, server_default=sa.func.clock_timestamp()),
+    # Set when the outcomes have reached Redis and the event stream; null is work left to do.
+    sa.Column("announced_at", _Moment),
+    sa.Column("action_ids", ARRAY(UUID(as_uuid=True)), nullable=False),
+    # Null while unknown, as when Redis had no whole board.
+    sa.Column("previous_ranks", ARRAY(sa.BigInteger)),
+    sa.Column("ranks", ARRAY(sa.BigInteger)),
+)
+sa.Index("ix_settlements_unannounced", settlements.c.settled_at, postgresql_where=sa.text("announced_at IS NULL"))
 
 # Partitioned by month on "at", which for an action is its accepted_at: so the
 # unique key below holds for an action over all partitions.
@@ -166,7 +177,13 @@ audit_log = sa.Table(
 )
 sa.Index("ix_audit_log_event", audit_log.c.event, audit_log.c.id)
 sa.Index("ix_audit_log_target", audit_log.c.target_id, audit_log.c.id)
-sa.Index("ix_audit_log_actor", audit_log.c.actor_id, audit_log.c.id)
+# Most events are a player's own, and found by their target.
+sa.Index(
+    "ix_audit_log_actor",
+    audit_log.c.actor_id,
+    audit_log.c.id,
+    postgresql_where=sa.text("actor_id IS DISTINCT FROM target_id"),
+)
 # An append-only log by time: a block-range index costs next to nothing.
 sa.Index("ix_audit_log_at", audit_log.c.at, postgresql_using="brin")
 

@@ -178,55 +178,6 @@ def clear_notes(connection: sa.Connection, note_ids: Sequence[int]) -> None:
     connection.execute(sa.delete(standing_outbox).where(standing_outbox.c.id.in_(note_ids)))
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreChange:
-    """The new state of one player after a batch of ledger entries."""
-
-    user_id: UUID
-    score: int
-    reached_at: datetime
-    standing_version: int
-    ledger_seq: int
-    ledger_hash: bytes
-    total_actions: int
-    last_action_at: datetime | None
-    status: Status
-
-
-_UPDATE_SCORES = sa.text(
-    """
-    UPDATE users SET score = new.score, score_reached_at = new.reached_at, standing_version = new.version,
-           ledger_seq = new.seq, ledger_hash = new.hash, total_actions = new.actions,
-           last_action_at = new.last_action_at, status = new.status, updated_at = clock_timestamp()
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:scores AS bigint[]), CAST(:reached AS timestamptz[]),
-                CAST(:versions AS bigint[]), CAST(:seqs AS bigint[]), CAST(:hashes AS bytea[]),
-                CAST(:actions AS bigint[]), CAST(:last AS timestamptz[]), CAST(:statuses AS text[]))
-         AS new (id, score, reached_at, version, seq, hash, actions, last_action_at, status)
-    WHERE users.id = new.id
-    """
-)
-
-
-def update_scores(connection: sa.Connection, changes: Sequence[ScoreChange]) -> None:
-    """Write the new state of locked players in one statement."""
-    if not changes:
-        return
-    connection.execute(
-        _UPDATE_SCORES,
-        {
-            "ids": [change.user_id for change in changes],
-            "scores": [change.score for change in changes],
-            "reached": [change.reached_at for change in changes],
-            "versions": [change.standing_version for change in changes],
-            "seqs": [change.ledger_seq for change in changes],
-            "hashes": [change.ledger_hash for change in changes],
-            "actions": [change.total_actions for change in changes],
-            "last": [change.last_action_at for change in changes],
-            "statuses": [change.status.value for change in changes],
-        },
-    )
-
-
 def search_users(
     connection: sa.Connection,
     *,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -48,7 +47,7 @@ def test_any_other_outcome_tells_no_score_and_no_rank(state: State) -> None:
 
 
 def test_the_outcome_of_nothing_gained_is_told_as_zero() -> None:
-    told = outcome_json(replace(APPLIED, score_increment=0, previous_score=0, new_score=0), 1, 1)
+    told = outcome_json(APPLIED._replace(score_increment=0, previous_score=0, new_score=0), 1, 1)
     assert (told["scoreIncrement"], told["previousScore"], told["newScore"], told["rankChange"]) == (0, 0, 0, 0)
 
 

@@ -5,7 +5,7 @@
 --
 -- KEYS  1 stream   2 hash {epoch, offset}
 -- ARGV  1 entries to keep, about   2 '1' to begin a new epoch
---       then per entry: target, number of events, action id or '', payload, outcome or ''
+--       then per entry: number of events, the entry packed into one value
 -- Returns {epoch, offset of the last event}.
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
 local offset = tonumber(redis.call('HGET', KEYS[2], 'offset') or '0')
@@ -15,10 +15,9 @@ if not epoch or ARGV[2] == '1' then
   epoch = string.format('%.0f', math.max(fresh, tonumber(epoch or '0') + 1))
   offset = 0
 end
-for i = 3, #ARGV, 5 do
-  offset = offset + tonumber(ARGV[i + 1])
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], epoch .. '-' .. string.format('%.0f', offset),
-    't', ARGV[i], 'n', ARGV[i + 1], 'a', ARGV[i + 2], 'd', ARGV[i + 3], 'o', ARGV[i + 4])
+for i = 3, #ARGV, 2 do
+  offset = offset + tonumber(ARGV[i])
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], epoch .. '-' .. string.format('%.0f', offset), 'e', ARGV[i + 1])
 end
 redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', string.format('%.0f', offset))
 return {epoch, string.format('%.0f', offset)}

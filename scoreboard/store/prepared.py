@@ -1,0 +1,57 @@
+"""Statements that Postgres parses and plans once per connection, and arrays that cost little to send.
+
+For what a worker says hundreds of times a second: planning a statement of five parts takes
+Postgres longer than running it on ten rows. psycopg2 prepares nothing by itself, and turns
+each element of a list into SQL one by one; a text that Postgres reads as an array is one element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+
+class Prepared:
+    """A statement with parameters ``$1`` … of these types, prepared on each connection at its first use."""
+
+    def __init__(self, name: str, types: Sequence[str], sql: str) -> None:
+        self._name = name
+        self._prepare = f"PREPARE {name} ({', '.join(types)}) AS {sql}"
+        self._execute = f"EXECUTE {name} ({', '.join(['%s'] * len(types))})"
+
+    def fetch(self, connection: sa.Connection, *arguments: object) -> list[tuple[Any, ...]]:
+        """Execute it and get all rows, as plain as the driver has them."""
+        result = self.execute(connection, *arguments)
+        rows = list(result.cursor.fetchall())
+        result.close()
+        return rows
+
+    def execute(self, connection: sa.Connection, *arguments: object) -> sa.CursorResult[Any]:
+        # Lives and dies with the connection, as what is prepared on it does.
+        known = connection.info
+        if self._name not in known:
+            connection.exec_driver_sql(self._prepare)
+            known[self._name] = True
+        return connection.exec_driver_sql(self._execute, arguments)
+
+
+def uuid_array(values: Iterable[UUID]) -> str:
+    # Postgres needs no hyphens, and leaving them out takes a quarter of the time.
+    return "{" + ",".join([value.hex for value in values]) + "}"
+
+
+def array(values: Iterable[object]) -> str:
+    """Numbers, moments or words without spaces as the text of an array."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+def text_array(values: Iterable[str | None]) -> str:
+    """Any texts as the text of an array."""
+    return "{" + ",".join(["NULL" if value is None else _quoted(value) for value in values]) + "}"
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

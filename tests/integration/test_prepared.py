@@ -1,0 +1,58 @@
+"""Statements that are prepared once per connection, and arrays sent as text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.exc import DataError
+
+from scoreboard.store.engine import Database
+from scoreboard.store.prepared import Prepared, array, text_array, uuid_array
+
+TEXTS = Prepared("texts", ["text[]"], "SELECT $1")
+VALUES = Prepared("texts_2", ["uuid[]", "bigint[]", "timestamptz[]", "float8[]"], "SELECT $1, $2, $3, $4")
+DIVIDE = Prepared("divide", ["integer"], "SELECT 6 / $1")
+
+# Postgres' text holds every character but this one.
+anything = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.none() | anything | st.sampled_from(["NULL", "{", "}", '"', "\\", ",", "", " x "])))
+def test_any_texts_arrive_as_they_are(database: Database, texts: list[str | None]) -> None:
+    with database.read() as connection:
+        assert TEXTS.fetch(connection, text_array(texts)) == [(texts,)]
+
+
+def test_ids_numbers_and_moments_arrive_as_they_are(database: Database) -> None:
+    ids: list[UUID] = [uuid4(), uuid4()]
+    numbers = [0, -(2**53), None]
+    moments = [datetime(2026, 1, 31, 23, 59, 59, 123456, tzinfo=UTC), None]
+    with database.read() as connection:
+        row = VALUES.fetch(connection, uuid_array(ids), array(numbers), array(moments), array([0.1, None]))
+    assert row == [(ids, numbers, moments, [0.1, None])]
+
+
+def test_it_is_prepared_once_and_outlives_a_failed_transaction(database: Database) -> None:
+    with database.read() as connection:
+        assert DIVIDE.fetch(connection, 2) == [(3,)]
+        with pytest.raises(DataError):
+            DIVIDE.fetch(connection, 0)
+        connection.rollback()
+        assert DIVIDE.fetch(connection, 3) == [(2,)]
+        names = sa.text("SELECT count(*) FROM pg_prepared_statements WHERE name = 'divide'")
+        assert connection.execute(names).scalar_one() == 1
+
+
+def test_every_connection_prepares_its_own(database: Database) -> None:
+    with database.read() as one, database.read() as other:
+        assert DIVIDE.fetch(one, 2) == DIVIDE.fetch(other, 2) == [(3,)]
+    with database.read() as connection:
+        connection.invalidate()
+        connection.rollback()
+        assert DIVIDE.fetch(connection, 2) == [(3,)]
