@@ -14,7 +14,7 @@ LOCK := pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
 # Most tests wait for processes and browsers; two at a time keep two cores busy without starving what they wait for.
 TEST_PROCESSES ?= 2
 
-.PHONY: run test bench-stream lint format lock clean
+.PHONY: run test bench bench-stream lint format lock clean
 .DELETE_ON_ERROR:
 
 # exec: a Ctrl-C and the exit status are the service's own, without a shell in between.
@@ -28,6 +28,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Whole flows a second beside a naive variant, draining, big boards: about ten minutes. A quick look:
+# BENCH="--only closed --connections 64 --seconds 10"
+bench: $(INSTALLED)
+	@exec $(BIN)/python -m benchmarks.flows $(BENCH)
 
 # Streams to ten thousand clients, in about five minutes; BENCH="--clients 100 --seconds 5" for a quick look.
 bench-stream: $(INSTALLED)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import multiprocessing
 import threading
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import Self
+
+from benchmarks.companion import Companion
 
 RATE_PER_S = 100
 PATH = "/v1/leaderboard"
@@ -17,6 +16,7 @@ PATH = "/v1/leaderboard"
 _CONNECTIONS = 16
 _TIMEOUT_S = 10.0
 _STOP_WAIT_S = 2 * _TIMEOUT_S
+_START_WAIT_S = 30.0  # a spawned interpreter imports this package on two busy cores
 
 
 @dataclass(slots=True)
@@ -27,48 +27,25 @@ class Answers:
     errors: int = 0
 
 
-class ApiLoad:
+class ApiLoad(Companion):
     """A context manager; requests run from ``start`` to ``stop``."""
 
     def __init__(self, port: int) -> None:
-        spawning = multiprocessing.get_context("spawn")
-        self._pipe, theirs = spawning.Pipe()
-        self._process = spawning.Process(target=_run, args=(theirs, port), name="api-load", daemon=True)
-        self._process.start()
-        theirs.close()
-        self._pipe.recv()  # imported and ready, or EOFError when it died of it
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pipe.close()
-        self._process.join(_STOP_WAIT_S)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join(_STOP_WAIT_S)
-
-    @property
-    def pid(self) -> int:
-        assert self._process.pid is not None
-        return self._process.pid
+        super().__init__("API load", _run, port)
+        self.receive(_START_WAIT_S)
 
     def start(self) -> None:
-        self._pipe.send("start")
+        self.send("start")
 
     def stop(self) -> Answers:
-        """Let the requests under way end; raises TimeoutError when they don't."""
-        self._pipe.send("stop")
-        if not self._pipe.poll(_STOP_WAIT_S):
-            raise TimeoutError("the API load does not end")
-        answers: Answers = self._pipe.recv()
+        """Let the requests under way end; raises CompanionError when they don't."""
+        self.send("stop")
+        answers: Answers = self.receive(_STOP_WAIT_S)
         return answers
 
 
 def _run(pipe: Connection, port: int) -> None:
-    pipe.send("ready")
+    pipe.send(True)
     try:
         while pipe.recv() == "start":
             stopping = threading.Event()

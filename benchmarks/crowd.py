@@ -7,7 +7,6 @@ strictly, and later copies are recognised by comparing; only what is cut or glue
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import resource
 import select
@@ -17,9 +16,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import Any, Self
 
+from benchmarks.companion import Companion
 from benchmarks.sse_reader import GREETINGS, UPDATE, SeenEvent, SseReader, StreamError
 
 # Streams of one address: a household, and far below the ports one address has.
@@ -38,12 +36,7 @@ _KNOWN_MAX = 256
 # Files besides the streams: pipes, epoll, libraries.
 _SPARE_FILES = 64
 _PROGRESS_S = 0.2
-_STOP_WAIT_S = 10.0
 _FIRST_WORD_S = 30.0  # a spawned interpreter imports this package on two busy cores
-
-
-class CrowdError(Exception):
-    """The crowd could not be opened, or its process died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,57 +58,28 @@ class Collected:
     problem: str | None
 
 
-class Crowd:
+class Crowd(Companion):
     """The driver's side: a context manager over the crowd's process."""
 
     def __init__(self) -> None:
-        spawning = multiprocessing.get_context("spawn")
-        self._pipe, theirs = spawning.Pipe()
-        self._process = spawning.Process(target=_run, args=(theirs,), name="crowd", daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pipe.close()
-        self._process.join(_STOP_WAIT_S)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join(_STOP_WAIT_S)
-
-    @property
-    def pid(self) -> int:
-        assert self._process.pid is not None
-        return self._process.pid
+        super().__init__("load client", _run)
 
     def open(self, address: Address, count: int, on_progress: Callable[[int], object]) -> None:
-        """Return when all streams are open: greeted, or at least asked for where nobody greets. Raises CrowdError."""
-        self._pipe.send(("open", address, count))
+        """Return when all streams are open: greeted, or at least asked for where nobody greets.
+
+        Raises CompanionError.
+        """
+        self.send(("open", address, count))
         opened = 0
         while opened < count:
-            opened = self._receive(_FIRST_WORD_S + _open_wait_s(count))
+            opened = self.receive(_FIRST_WORD_S + _open_wait_s(count))
             on_progress(opened)
 
     def collect(self, due: Sequence[int]) -> Collected:
         """Wait until every client has the last of these versions, within a bound, and return what came since before."""
-        self._pipe.send(("collect", list(due), None))
-        collected: Collected = self._receive(_COLLECT_WAIT_S * 3)
+        self.send(("collect", list(due), None))
+        collected: Collected = self.receive(_COLLECT_WAIT_S * 3)
         return collected
-
-    def _receive(self, timeout_s: float) -> Any:
-        try:
-            if not self._pipe.poll(timeout_s):
-                raise CrowdError("the load client does not answer")
-            answer = self._pipe.recv()
-        except EOFError:
-            raise CrowdError("the load client died") from None
-        if isinstance(answer, str):
-            raise CrowdError(answer)
-        return answer
 
 
 def _open_wait_s(count: int) -> float:

@@ -14,7 +14,7 @@ MOST_TIMES_FLOOR = 1.2
 MOST_API_P95_MS = 100.0
 MOST_BYTES_PER_CLIENT = 20_480
 # More of the machine than this in other hands, and the figures are those of a busy machine.
-_NOISE_SHARE = 0.05
+NOISE_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Run:
 
     @property
     def is_disturbed(self) -> bool:
-        return self.cpu_s["other"] > _NOISE_SHARE * self.seconds * (os.cpu_count() or 1)
+        return self.cpu_s["other"] > NOISE_SHARE * self.seconds * (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +171,19 @@ def _times(mine: float | None, bare: float | None) -> float:
     return round((mine or 0.0) / max(bare or 0.0, 0.1), 2)
 
 
+def machine() -> dict[str, Any]:
+    return {
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "processor": platform.processor() or platform.machine(),
+    }
+
+
 def as_json(runs: Sequence[Run], found: Sequence[Goal], frame_bytes: int) -> dict[str, Any]:
     return {
         "measuredAt": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "cores": os.cpu_count(),
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-            "processor": platform.processor() or platform.machine(),
-        },
+        "machine": machine(),
         "eventBytes": frame_bytes,
         "isWhole": all(run.is_whole for run in runs),
         "runs": [{**asdict(run), "uss_per_client": run.uss_per_client} for run in runs],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 # The head of a response, or an event that has not ended by then, is not what we asked for.
 _MAX_REST_BYTES = 262_144
@@ -82,6 +83,8 @@ class SseReader:
             self._raw = self._raw[end + 2 :]
 
 
+# Every stream gets the same bytes; the last few events are enough to know them again.
+@lru_cache(maxsize=256)
 def _parse(event: bytes) -> SeenEvent | None:
     """An event of one data line, as all servers measured here send it; None for ``retry:`` and comments."""
     fields = dict(line.partition(":")[::2] for line in event.decode().split("\n"))

@@ -93,7 +93,7 @@ class Bench:
             after = memory_of(processes)
             groups = {
                 "server": processes,
-                "load client": [psutil.Process(crowd.pid)],
+                "load client": [crowd.process],
                 "redis": [psutil.Process(redis_pid)],
                 "publisher": [psutil.Process()],
             }
@@ -103,7 +103,7 @@ class Bench:
                 with ApiLoad(api.port) as load:
                     if api is not server:
                         groups["idle service"] = api.processes()
-                    groups["API client"] = [psutil.Process(load.pid)]
+                    groups["API client"] = [load.process]
                     self._record(server, count, crowd, groups, (before, after), load)
         # Hanging up is work for the server, which must not show in what is measured next.
         wait_until_idle(processes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +15,29 @@ _SETTLE_WAIT_S = 30.0
 _IDLE_SHARE = 0.03
 
 
+@dataclass(frozen=True)
+class Group:
+    """Processes with all that they start, also what starts or ends meanwhile; or only the roots, or all but them."""
+
+    roots: Sequence[psutil.Process]
+    only_roots: bool = False
+    skip_roots: bool = False
+
+    def cpu_s(self) -> float:
+        """Of those that live, and of their children that have ended."""
+        return sum(_tree_s(root, self) for root in self.roots)
+
+
 class CpuMeter:
     """CPU seconds of groups of processes from its making to ``read``; ``other`` is the rest of the machine."""
 
-    def __init__(self, groups: Mapping[str, Sequence[psutil.Process]]) -> None:
+    def __init__(self, groups: Mapping[str, Sequence[psutil.Process] | Group]) -> None:
         self._groups = groups
         self._machine = _machine_s()
-        self._before = {name: _cpu_s(processes) for name, processes in groups.items()}
+        self._before = {name: _group_s(group) for name, group in groups.items()}
 
     def read(self) -> dict[str, float]:
-        used = {name: _cpu_s(processes) - self._before[name] for name, processes in self._groups.items()}
+        used = {name: _group_s(group) - self._before[name] for name, group in self._groups.items()}
         used["other"] = max(0.0, _machine_s() - self._machine - sum(used.values()))
         return {name: round(seconds, 2) for name, seconds in used.items()}
 
@@ -68,6 +82,25 @@ def _cpu_s(processes: Iterable[psutil.Process]) -> float:
     for process in processes:
         times = process.cpu_times()
         total += times.user + times.system
+    return total
+
+
+def _group_s(group: Sequence[psutil.Process] | Group) -> float:
+    return group.cpu_s() if isinstance(group, Group) else _cpu_s(group)
+
+
+def _tree_s(root: psutil.Process, group: Group) -> float:
+    total = 0.0
+    if not group.skip_roots:
+        total += _cpu_s([root])
+    if not group.only_roots:
+        ended = root.cpu_times()
+        total += ended.children_user + ended.children_system
+        for process in root.children(recursive=True):
+            # One that ends now is among its parent's ended children at the next look.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
     return total
 
 
