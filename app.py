@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +37,13 @@ class OrjsonProvider(JSONProvider):
         return orjson.loads(s)
 
 
+class _Application(Flask):
+    """Flask, without asking on every call of every hook whether it is a coroutine function: none is."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """The application for these settings, by default those of the environment.
 
@@ -44,7 +52,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.load()
     traced = log_processors(settings)
     configure_logging(settings.log_level, [add_request_id, *traced])
-    app = Flask(__name__, static_folder="scoreboard/web/static", template_folder="scoreboard/web/templates")
+    app = _Application(__name__, static_folder="scoreboard/web/static", template_folder="scoreboard/web/templates")
     # Before every hook, so that they all run inside the request's trace.
     init_tracing(settings, "web", app)
     app.json = OrjsonProvider(app)

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.actions import State
+from scoreboard.store.prepared import Prepared, array, text_array, uuid_array
 from scoreboard.store.tables import actions, users
 
 
@@ -56,42 +57,51 @@ class Acceptance:
 
 # One open-token count per user at a time, so that parallel requests can't pass the cap
 # together; the locks end with the transaction. The key is the low half of the user's id.
-# Two statements in one message: the second one's snapshot begins when the locks are held.
-_ISSUE = """
-    SELECT pg_advisory_xact_lock(each) FROM (SELECT unnest(%(locks)s::bigint[]) AS each ORDER BY 1) AS keys;
+# A statement of its own: the count's snapshot must begin when the locks are held.
+_LOCK = Prepared(
+    "lock_open_actions",
+    ["bigint[]"],
+    "SELECT pg_advisory_xact_lock(each) FROM (SELECT unnest($1) AS each ORDER BY 1) AS keys",
+)
+_ISSUE = Prepared(
+    "issue_actions",
+    ["uuid[]", "uuid[]", "uuid[]", "text[]", "text[]", "text[]", "integer[]", "integer"],
+    """
     WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
     wanted AS (
         SELECT new.*, row_number() OVER (PARTITION BY new.user_id ORDER BY new.place) AS nth
-        FROM unnest(%(ids)s::uuid[], %(users)s::uuid[], %(issuers)s::uuid[], %(types)s::text[], %(metadata)s::text[],
-                    %(hashes)s::bytea[], %(ttls)s::integer[])
+        FROM unnest($1, $2, $3, $4, $5, $6, $7)
              WITH ORDINALITY AS new (id, user_id, issued_by, action_type, metadata, token_hash, ttl_s, place)
     )
     INSERT INTO actions (id, user_id, issued_by, action_type, metadata, token_hash, issued_at, expires_at)
-    SELECT wanted.id, wanted.user_id, wanted.issued_by, wanted.action_type, wanted.metadata::jsonb, wanted.token_hash,
-           clock.now, clock.now + wanted.ttl_s * interval '1 second'
+    SELECT wanted.id, wanted.user_id, wanted.issued_by, wanted.action_type, wanted.metadata::jsonb,
+           decode(wanted.token_hash, 'hex'), clock.now, clock.now + wanted.ttl_s * interval '1 second'
     FROM wanted, clock
     WHERE wanted.nth + (SELECT count(*) FROM actions
-                        WHERE user_id = wanted.user_id AND state = 'issued' AND expires_at > clock.now) <= %(max_open)s
+                        WHERE user_id = wanted.user_id AND state = 'issued' AND expires_at > clock.now) <= $8
     RETURNING id, issued_at, expires_at
-"""
-_ACCEPT = """
+    """,
+)
+_ACCEPT = Prepared(
+    "accept_actions",
+    ["uuid[]", "uuid[]", "text[]", "bigint[]", "bigint[]", "text[]", "text[]", "inet[]", "text[]"],
+    """
     WITH new AS (
-        SELECT * FROM unnest(%(ids)s::uuid[], %(users)s::uuid[], %(hashes)s::bytea[], %(times)s::bigint[],
-                             %(points)s::bigint[], %(data)s::text[], %(digests)s::bytea[], %(ips)s::inet[],
-                             %(agents)s::text[])
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
              AS new (id, user_id, token_hash, completion_time_ms, points, data, digest, ip, user_agent)
     ),
     open AS MATERIALIZED (
-        SELECT id FROM actions WHERE id = ANY (%(ids)s::uuid[]) AND state = 'issued' ORDER BY id FOR NO KEY UPDATE
+        SELECT id FROM actions WHERE id = ANY ($1) AND state = 'issued' ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE actions SET state = 'accepted', accepted_at = clock_timestamp(), completion_time_ms = new.completion_time_ms,
-           reported_points = new.points, data = new.data, body_digest = new.digest, ip = new.ip,
+           reported_points = new.points, data = new.data, body_digest = decode(new.digest, 'hex'), ip = new.ip,
            user_agent = new.user_agent
     FROM new JOIN open ON open.id = new.id
-    WHERE actions.id = new.id AND actions.user_id = new.user_id AND actions.token_hash = new.token_hash
+    WHERE actions.id = new.id AND actions.user_id = new.user_id AND actions.token_hash = decode(new.token_hash, 'hex')
           AND actions.state = 'issued' AND actions.expires_at > clock_timestamp()
-    RETURNING actions.id, actions.body_digest
-"""
+    RETURNING actions.id, new.digest
+    """,
+)
 
 
 def issue(connection: sa.Connection, wanted: Sequence[Issue], *, max_open: int) -> dict[UUID, Issued]:
@@ -99,19 +109,18 @@ def issue(connection: sa.Connection, wanted: Sequence[Issue], *, max_open: int) 
 
     ``connection`` commits by itself.
     """
-    rows = connection.exec_driver_sql(
-        _ISSUE,
-        {
-            "locks": sorted({_lock_key(each.user_id) for each in wanted}),
-            "ids": [each.action_id for each in wanted],
-            "users": [each.user_id for each in wanted],
-            "issuers": [each.issued_by for each in wanted],
-            "types": [each.action_type for each in wanted],
-            "metadata": [orjson.dumps(dict(each.metadata)).decode() for each in wanted],
-            "hashes": [each.token_hash for each in wanted],
-            "ttls": [each.ttl_s for each in wanted],
-            "max_open": max_open,
-        },
+    rows = _ISSUE.fetch_after(
+        _LOCK,
+        [array(sorted({_lock_key(each.user_id) for each in wanted}))],
+        connection,
+        uuid_array([each.action_id for each in wanted]),
+        uuid_array([each.user_id for each in wanted]),
+        array([each.issued_by for each in wanted]),
+        text_array([each.action_type for each in wanted]),
+        text_array([orjson.dumps(each.metadata).decode() for each in wanted]),
+        array([each.token_hash.hex() for each in wanted]),
+        array([each.ttl_s for each in wanted]),
+        max_open,
     )
     return {action_id: Issued(issued_at, expires_at) for action_id, issued_at, expires_at in rows}
 
@@ -122,21 +131,19 @@ def accept(connection: sa.Connection, completions: Sequence[Acceptance]) -> set[
     The row's own state is the guard, and the database's clock decides on expiry. Of
     several completions of one action one is accepted. ``connection`` commits by itself.
     """
-    rows = connection.exec_driver_sql(
-        _ACCEPT,
-        {
-            "ids": [each.action_id for each in completions],
-            "users": [each.user_id for each in completions],
-            "hashes": [each.token_hash for each in completions],
-            "times": [each.completion_time_ms for each in completions],
-            "points": [each.reported_points for each in completions],
-            "data": [each.data for each in completions],
-            "digests": [each.body_digest for each in completions],
-            "ips": [each.ip for each in completions],
-            "agents": [each.user_agent for each in completions],
-        },
+    rows = _ACCEPT.fetch(
+        connection,
+        uuid_array([each.action_id for each in completions]),
+        uuid_array([each.user_id for each in completions]),
+        array([each.token_hash.hex() for each in completions]),
+        array([each.completion_time_ms for each in completions]),
+        array([each.reported_points for each in completions]),
+        text_array([each.data for each in completions]),
+        array([each.body_digest.hex() for each in completions]),
+        array([each.ip for each in completions]),
+        text_array([each.user_agent for each in completions]),
     )
-    return {(action_id, bytes(digest)) for action_id, digest in rows}
+    return {(action_id, bytes.fromhex(digest)) for action_id, digest in rows}
 
 
 def next_expiries_s(connection: sa.Connection, user_ids: Collection[UUID]) -> dict[UUID, float]:

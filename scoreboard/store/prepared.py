@@ -1,6 +1,6 @@
 """Statements that Postgres parses and plans once per connection, and arrays that cost little to send.
 
-For what a worker says hundreds of times a second: planning a statement of five parts takes
+For what a process says hundreds of times a second: planning a statement of five parts takes
 Postgres longer than running it on ten rows. psycopg2 prepares nothing by itself, and turns
 each element of a list into SQL one by one; a text that Postgres reads as an array is one element.
 """
@@ -30,12 +30,30 @@ class Prepared:
         return rows
 
     def execute(self, connection: sa.Connection, *arguments: object) -> sa.CursorResult[Any]:
+        self.prepare(connection)
+        return connection.exec_driver_sql(self._execute, arguments)
+
+    def fetch_after(
+        self, first: Prepared, first_arguments: Sequence[object], connection: sa.Connection, *arguments: object
+    ) -> list[tuple[Any, ...]]:
+        """Execute ``first``, then this, in one message: its rows, of a snapshot that begins when ``first`` is done.
+
+        On a connection that commits by itself both are one transaction.
+        """
+        first.prepare(connection)
+        self.prepare(connection)
+        statements = f"{first._execute}; {self._execute}"
+        result = connection.exec_driver_sql(statements, (*first_arguments, *arguments))
+        rows = list(result.cursor.fetchall())
+        result.close()
+        return rows
+
+    def prepare(self, connection: sa.Connection) -> None:
         # Lives and dies with the connection, as what is prepared on it does.
         known = connection.info
         if self._name not in known:
             connection.exec_driver_sql(self._prepare)
             known[self._name] = True
-        return connection.exec_driver_sql(self._execute, arguments)
 
 
 def uuid_array(values: Iterable[UUID]) -> str:

@@ -10,6 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from scoreboard.domain.accounts import Role, Status
+from scoreboard.store.prepared import Prepared, uuid_array
 from scoreboard.store.tables import sessions, users
 
 
@@ -46,21 +47,25 @@ def insert_session(
     )
 
 
-# Asked for every signed-in request: plain SQL, because building the statement costs more than running it.
-_CALLERS = """
+# Asked for every signed-in request.
+_CALLERS = Prepared(
+    "get_callers",
+    ["uuid[]"],
+    """
     SELECT sessions.id, users.id, users.username, users.role, users.status,
            sessions.revoked_at IS NULL AND sessions.expires_at > now()
     FROM sessions JOIN users ON users.id = sessions.user_id
-    WHERE sessions.id = ANY (%(ids)s)
-"""
+    WHERE sessions.id = ANY ($1)
+    """,
+)
+_ROLES, _STATUSES = {each.value: each for each in Role}, {each.value: each for each in Status}
 
 
 def get_callers(connection: sa.Connection, session_ids: Collection[UUID]) -> dict[UUID, tuple[Caller, bool]]:
     """For each session there is: its account, and whether the session is still alive."""
-    rows = connection.exec_driver_sql(_CALLERS, {"ids": list(session_ids)})
     return {
-        session_id: (Caller(user_id, session_id, username, Role(role), Status(status)), is_alive)
-        for session_id, user_id, username, role, status, is_alive in rows
+        session_id: (Caller(user_id, session_id, username, _ROLES[role], _STATUSES[status]), is_alive)
+        for session_id, user_id, username, role, status, is_alive in _CALLERS.fetch(connection, uuid_array(session_ids))
     }
 
 
