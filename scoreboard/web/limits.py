@@ -1,4 +1,4 @@
-"""How often who may call: flask-limiter on Redis, its rules and headers.
+"""How often who may call: flask-limiter on Redis, its rules and headers, in one round trip per request.
 
 While Redis is down limits are counted in the memory of each process, divided by the
 number of processes, so logins and completions are never unlimited.
@@ -9,25 +9,32 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 from flask import Flask, current_app, g, request
-from flask_limiter import Limiter
 from limits import parse_many
 from werkzeug.exceptions import HTTPException
 
 from config import Settings
 from scoreboard import metrics
 from scoreboard.domain.accounts import Role, Status, username_key
+from scoreboard.live.limits import make_pool
 from scoreboard.store.sessions import Caller
+from scoreboard.web.limiter import OneTripLimiter
 from scoreboard.web.parts import current_parts
 
 
 def client_address() -> str:
     """The caller's address as far as the configured proxies vouch for it; one IPv6 network counts as one."""
+    return _network(request.remote_addr or "")
+
+
+# Taking an address apart costs more than all else about it; callers come again. 4,096 of them are under 1 MB.
+@lru_cache(maxsize=4096)
+def _network(remote: str) -> str:
     try:
-        address = ipaddress.ip_address(request.remote_addr or "")
+        address = ipaddress.ip_address(remote)
     except ValueError:
         return "unknown"
     if isinstance(address, ipaddress.IPv6Address):
@@ -57,17 +64,20 @@ def _is_not_flagged() -> bool:
 
 
 def _user_key() -> str:
-    caller = _caller()
+    return _key_of(_caller())
+
+
+def _key_of(caller: Caller | None) -> str:
     return f"user:{caller.user_id}" if caller else f"ip:{client_address()}"
 
 
 def _player_key() -> str:
     """The player an action is for: each player of a trusted game server has limits of their own."""
     caller = _caller()
-    if caller is not None and caller.role is Role.SYSTEM:
-        player = _body_field("onBehalfOf")
-        return f"user:{caller.user_id}:{hashlib.sha256(player.encode()).hexdigest()[:32]}"
-    return _user_key()
+    if caller is None or caller.role is not Role.SYSTEM:
+        return _key_of(caller)
+    player = _body_field("onBehalfOf")
+    return f"user:{caller.user_id}:{hashlib.sha256(player.encode()).hexdigest()[:32]}"
 
 
 def _login_key() -> str:
@@ -106,7 +116,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class Limits(Limiter):
+class Limits(OneTripLimiter):
     """The limiter of one application."""
 
     @property
@@ -116,10 +126,11 @@ class Limits(Limiter):
 
     def rate(self, name: str) -> Callable[[], str]:
         """The configured rate of this name, divided by the processes while each counts for itself."""
+        setting = f"rate_limit_{name}"
 
         def provide() -> str:
             settings = current_parts().settings
-            configured: str = getattr(settings, f"rate_limit_{name}")
+            configured: str = getattr(settings, setting)
             if not self.is_degraded:
                 return configured
             metrics.LIMIT_FALLBACKS.inc()
@@ -129,14 +140,22 @@ class Limits(Limiter):
 
     def guard(self, view: View, name: str) -> View:
         """The view behind the limits that an operation names."""
+        limited = view
         for rate, key, exempt_when, scope in _LIMITS[name]:
             decorate = (
                 self.shared_limit(self.rate(rate), scope, key_func=key, exempt_when=exempt_when)
                 if scope
                 else self.limit(self.rate(rate), key_func=key, exempt_when=exempt_when)
             )
-            view = decorate(view)
-        return view
+            # Each call declares a limit of the view; one wrapper checks them all.
+            limited = decorate(view)
+
+        @wraps(view)
+        def guarded(**arguments: Any) -> Any:
+            # A plain look first: the wrapper finds out the same in ten times the time.
+            return (view if self.is_view_counted else limited)(**arguments)
+
+        return guarded
 
 
 # Name in an operation → (setting, whose count, when not to count, scope shared by several paths).
@@ -158,7 +177,7 @@ def init_limits(app: Flask, settings: Settings) -> None:
     limiter = Limits(client_address, application_limits_exempt_when=_is_signed_in, **_OPTIONS)
     app.config.update(
         RATELIMIT_STORAGE_URI=_storage_uri(settings.redis_url or ""),
-        RATELIMIT_STORAGE_OPTIONS={"socket_timeout": 1.0, "socket_connect_timeout": 1.0},
+        RATELIMIT_STORAGE_OPTIONS={"connection_pool": make_pool(settings.redis_url or "")},
         RATELIMIT_APPLICATION=limiter.rate("anonymous"),
     )
     limiter.init_app(app)

@@ -1,14 +1,15 @@
-"""Rates while each process counts for itself."""
+"""Rates while each process counts for itself, and whose address counts."""
 
 from __future__ import annotations
 
 import pytest
+from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 from limits import RateLimitItem, parse_many
 
 from config import Settings
-from scoreboard.web.limits import divided
+from scoreboard.web.limits import client_address, divided
 
 UNITS = ["second", "minute", "hour", "day", "month", "year"]
 
@@ -54,3 +55,20 @@ def test_no_rate_becomes_unlimited_or_more(rate: str, processes: int) -> None:
 def test_every_default_rate_can_be_divided(name: str) -> None:
     rate = Settings.model_fields[name].default
     assert parse_many(divided(rate, 1)) == parse_many(rate)
+
+
+@pytest.mark.parametrize(
+    ("remote", "expected"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("garbage", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_an_address_stands_for_whoever_shares_it(remote: str | None, expected: str) -> None:
+    with Flask(__name__).test_request_context(environ_overrides={"REMOTE_ADDR": remote}):
+        assert client_address() == expected
+        assert client_address() == expected, "also when it is known already"
