@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import Settings, environment_with
+from scoreboard.scheduling import calm_scheduling
 
 _settings = Settings.load()
 
@@ -76,6 +77,11 @@ control_socket_disable = True
 # The heartbeat file of a worker, in memory where there is such a folder: a slow disk must not look like a dead worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # gunicorn makes a nameless file
 raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_metrics_folder()}"]
+
+
+def post_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn's signature
+    """Let the process finish what it is at before another one takes its core."""
+    calm_scheduling()
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn's signature

@@ -14,6 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from config import Settings, SettingsError
 from scoreboard.live.broker import CONSUMER_TIMEOUT_S, make_celery
 from scoreboard.logs import configure_logging
+from scoreboard.scheduling import calm_scheduling
 from scoreboard.tracing import init_reports, init_tracing, log_processors
 from workers.schedule import SCHEDULE
 
@@ -59,6 +60,7 @@ def _show_metrics(**_: Any) -> None:
 @worker_process_init.connect
 def _start_process(**_: Any) -> None:
     init_tracing(settings, "worker")
+    calm_scheduling()
     # What is loaded by now stays: searching it for garbage again and again was a sixth of a settlement's time. The
     # objects of a batch of a thousand are about fifty thousand, and all but exceptions go without a search.
     gc.freeze()

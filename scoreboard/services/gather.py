@@ -2,7 +2,8 @@
 
 Whoever comes first asks for all who are there; those who come meanwhile wait for the
 next question, and the first of them asks it. So a lone request waits for nobody and
-runs where it was called, and under load the questions grow with the crowd.
+runs where it was called, and under load the questions grow with the crowd: once they
+have company, whoever asks next waits some milliseconds for more of it.
 """
 
 from __future__ import annotations
@@ -20,22 +21,31 @@ Answer = TypeVar("Answer")
 
 # Items in one question: an index lookup or a row each, some milliseconds together.
 BATCH_MAX = 256
+# A question that was shared by more than so many is followed by one that waits for company.
+_COMPANY = 2
+# Measured with 64 connections on two cores: at 4 ms a flow costs the web processes a tenth less than at 0, and its
+# p95 is lower too. A question and the wake-ups around it cost 0.3 ms whatever they carry.
+_COMPANY_WAIT_S = 0.004
 # Requests that may wait; more than a process can serve in the time they would wait.
 _WAITING_MAX = 5_000
 # Longer than Postgres is given for any statement, so that its own error arrives first.
 _WAIT_S = 20.0
+# How often one thread looks for those who have waited too long: a timer for each would cost as much as its wait.
+_LOOK_S = 0.5
 
 
 class _Place(Generic[Item, Answer]):
     """One who asks: the item, and a lock that opens when there is news."""
 
-    __slots__ = ("answer", "error", "is_leader", "item", "news")
+    __slots__ = ("answer", "error", "is_leader", "is_over", "item", "news", "since")
 
     def __init__(self, item: Item) -> None:
         self.item = item
         self.answer: Answer | None = None
         self.error: BaseException | None = None
         self.is_leader = False
+        self.is_over = False
+        self.since = time.monotonic()
         # A bare lock is the cheapest thing that one greenlet or thread can wait for and another can open.
         self.news = threading.Lock()
         self.news.acquire()
@@ -63,6 +73,10 @@ class Gather(Generic[Item, Answer]):
         self._lock = threading.Lock()
         self._waiting: deque[_Place[Item, Answer]] = deque()
         self._is_asking = False
+        # How many shared the latest question, and who of them waits for its answer.
+        self._shared_by = 0
+        self._asked: list[_Place[Item, Answer]] = []
+        self._watch: threading.Thread | None = None
 
     @property
     def waiting(self) -> int:
@@ -88,29 +102,47 @@ class Gather(Generic[Item, Answer]):
         return place.answer  # type: ignore[return-value]  # set when there is no error
 
     def _wait(self, place: _Place[Item, Answer]) -> None:
+        if self._watch is None:
+            self._start_watch()
         try:
-            if place.news.acquire(timeout=self._wait_s):
-                return
+            place.news.acquire()
         except BaseException:
-            self._leave(place)
+            # Interrupted: whoever has just been made the leader hands that on.
+            with self._lock:
+                place.is_over = True
+                if place in self._waiting:
+                    self._waiting.remove(place)
+            if place.is_leader:
+                self._hand_over()
             raise
-        self._leave(place)
-        raise ServiceUnavailable(1)
 
-    def _leave(self, place: _Place[Item, Answer]) -> None:
-        """Give up waiting; one who has just been made the leader hands that on."""
+    def _start_watch(self) -> None:
         with self._lock:
-            if place in self._waiting:
-                self._waiting.remove(place)
-        if place.is_leader:
-            self._hand_over()
+            if self._watch is None:
+                self._watch = threading.Thread(target=self._send_away_late_ones, name="gather-watch", daemon=True)
+                self._watch.start()
+
+    def _send_away_late_ones(self) -> None:
+        while True:
+            time.sleep(_LOOK_S)
+            with self._lock:
+                latest = time.monotonic() - self._wait_s
+                # Those behind a question that gets no answer, and those who wait for the next one.
+                late = [each for each in (*self._asked, *self._waiting) if each.since < latest and not each.is_over]
+                for place in late:
+                    if place in self._waiting:
+                        self._waiting.remove(place)
+                    place.is_over, place.error = True, ServiceUnavailable(1)
+            for place in late:
+                place.news.release()
 
     def _lead(self, mine: _Place[Item, Answer]) -> None:
         try:
-            # Those who are about to ask come along; when nobody is, this takes microseconds.
-            time.sleep(0)
+            # At least those who are about to ask come along; when nobody is, this takes microseconds.
+            time.sleep(_COMPANY_WAIT_S if self._shared_by > _COMPANY else 0)
             with self._lock:
                 batch = [mine, *(self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_max - 1)))]
+                self._shared_by, self._asked = len(batch), batch[1:]
         except BaseException:
             self._hand_over()
             raise
@@ -123,7 +155,11 @@ class Gather(Generic[Item, Answer]):
                 raise
         finally:
             self._hand_over()
-            for place in batch[1:]:
+            with self._lock:
+                answered = [place for place in batch[1:] if not place.is_over]
+                for place in answered:
+                    place.is_over = True
+            for place in answered:
                 place.news.release()
 
     def _answer(self, batch: list[_Place[Item, Answer]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from flask import request
 
@@ -11,8 +12,14 @@ from scoreboard.store.audit import Origin
 
 def request_origin() -> Origin:
     """The caller's address, None when it isn't one (a unix socket), and its user agent."""
+    return Origin(
+        _address(request.remote_addr or ""), request.headers.get("User-Agent", "").replace("\x00", "") or None
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _address(text: str) -> str | None:
     try:
-        ip = str(ipaddress.ip_address(request.remote_addr or ""))
+        return str(ipaddress.ip_address(text))
     except ValueError:
-        ip = None
-    return Origin(ip, request.user_agent.string.replace("\x00", "") or None)
+        return None

@@ -30,6 +30,19 @@ class Server:
         return [NotFound(str(item)) if item % 2 else 2 * item for item in items]
 
 
+class Stuck:
+    """Answers each question only when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.answer = threading.Semaphore(0)
+
+    def ask(self, items: Sequence[int]) -> list[int]:
+        self.begun.release()
+        assert self.answer.acquire(timeout=WAIT_S)
+        return [2 * item for item in items]
+
+
 def wait_until(is_so: object) -> None:
     deadline = time.monotonic() + WAIT_S
     while not is_so():  # type: ignore[operator]
@@ -109,6 +122,27 @@ def test_who_has_waited_too_long_leaves_and_the_others_go_on() -> None:
         server.gate.set()
         assert first.result(WAIT_S) == 0
     assert gather(4) == 8
+
+
+def test_who_shares_a_question_without_an_answer_leaves_too() -> None:
+    stuck = Stuck()
+    with ThreadPoolExecutor(3) as pool:
+        waiting: Gather[int, int] = Gather(stuck.ask, wait_s=0.05)
+        held = pool.submit(waiting, 0)
+        assert stuck.begun.acquire(timeout=WAIT_S)
+        shared = [pool.submit(waiting, each) for each in (2, 4)]
+        wait_until(lambda: waiting.waiting == 2)
+        stuck.answer.release()
+        assert held.result(WAIT_S) == 0
+        assert stuck.begun.acquire(timeout=WAIT_S)
+        # Now one of the two leads a question that gets no answer, and the other shares it.
+        wait_until(lambda: any(each.done() for each in shared))
+        (late,) = [each for each in shared if each.done()]
+        with pytest.raises(ServiceUnavailable):
+            late.result(WAIT_S)
+        stuck.answer.release()
+        (leader,) = [each for each in shared if each is not late]
+        assert leader.result(WAIT_S) in (4, 8)
 
 
 def test_what_a_question_raises_is_raised_to_each_and_the_next_is_asked_anew() -> None:

@@ -14,7 +14,7 @@ import pytest
 from config import ROOT
 
 # Helpers of every process: logs, metrics, tracing, the version.
-SHARED = {"scoreboard", "scoreboard.logs", "scoreboard.metrics", "scoreboard.tracing"}
+SHARED = {"scoreboard", "scoreboard.logs", "scoreboard.metrics", "scoreboard.scheduling", "scoreboard.tracing"}
 BELOW_WEB = {"scoreboard.services", "scoreboard.store", "scoreboard.live", "scoreboard.domain", "config", *SHARED}
 # Layer → what of this project it may import, itself understood.
 ALLOWED: dict[str, set[str]] = {
@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "scoreboard.replay": set(),
     "scoreboard.logs": {"config"},
     "scoreboard.metrics": set(),
+    "scoreboard.scheduling": set(),
     "scoreboard.tracing": {"config", "scoreboard"},
     "scoreboard.__main__": {"scoreboard.cli"},
     "scoreboard": set(),
