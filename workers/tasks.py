@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -22,6 +23,9 @@ from workers.celery_app import app
 from workers.parts import parts
 
 log = structlog.get_logger(__name__)
+
+# Seconds; a board of millions takes a minute or more, and a rebuild that hangs is given up some time.
+_REBUILD_LIMITS: dict[str, Any] = {"soft_time_limit": 1800, "time_limit": 1860}
 
 
 @app.task(name=broker.SETTLE)
@@ -60,19 +64,19 @@ def sweep() -> None:
         metrics.SWEPT.labels(kind).inc(getattr(swept, kind))
 
 
-@app.task(name=broker.ENSURE_BOARD)
+@app.task(name=broker.ENSURE_BOARD, **_REBUILD_LIMITS)
 def ensure_whole_board() -> None:
     """Refill the board when Redis was emptied or restarted."""
     _ensure(compare=False)
 
 
-@app.task(name=broker.COMPARE_BOARD)
+@app.task(name=broker.COMPARE_BOARD, **_REBUILD_LIMITS)
 def compare_board() -> None:
     """Refill the board when it lacks players."""
     _ensure(compare=True)
 
 
-@app.task(name=broker.REBUILD, soft_time_limit=1800, time_limit=1860)
+@app.task(name=broker.REBUILD, **_REBUILD_LIMITS)
 def rebuild_board() -> None:
     """Refill the board because an admin asked for it."""
     work = parts()

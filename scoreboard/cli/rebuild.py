@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 import click
-from tqdm import tqdm
 
+from scoreboard.cli.progress import progress_of
 from scoreboard.cli.servers import open_database, open_redis, resolved_settings
 from scoreboard.live.standings import RebuildOvertakenError
 from scoreboard.services.rebuild_board import RebuildRunningError, rebuild_board
@@ -18,8 +18,8 @@ def command() -> None:
     with resolved_settings() as settings:
         standings, events = open_redis(settings)
         try:
-            with tqdm(unit=" accounts", disable=None) as progress:
-                written = rebuild_board(open_database(settings), standings, events, progress.update)
+            with progress_of(None, "accounts") as progress:
+                written = rebuild_board(open_database(settings), standings, events, progress)
         except RebuildRunningError:
             click.echo("Another rebuild is under way.", err=True)
             sys.exit(1)

@@ -8,8 +8,9 @@ score, then member, is the board's order by points, first to reach, id.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count as count_from
 from typing import Any
 from uuid import UUID
 
@@ -26,8 +27,16 @@ from scoreboard.domain.standings import (
 )
 from scoreboard.live.connection import load_script, text
 
-# A rebuilder that has not written for so long is dead; a million players take seconds.
+# A rebuild that takes longer is dead; a million players take seconds.
 _REBUILD_LEASE_S = 600
+# Standings filled in by one script call: 40 KB that keep Redis busy for 2 ms, as everybody else waits meanwhile.
+# Lua takes at most 8,000 values in a call, here two per standing.
+FILL_BATCH = 500
+_RECORD = struct.Struct(">16sddBH")
+_REACHED = struct.Struct(">Q")
+
+#: A standing as a rebuild reads it: id (16 bytes), version, points, µs since 1970, whether on the board, name.
+RawStanding = tuple[bytes | memoryview, int, int, int, bool, str]
 
 
 class RebuildOvertakenError(Exception):
@@ -71,26 +80,19 @@ class Standings:
         self._version, self._whole, self._token = prefix + "version", prefix + "whole", prefix + "rebuild"
         self._apply = load_script(client, "apply_standings")
         self._read = load_script(client, "read_standings")
+        self._fill = load_script(client, "fill_standings")
         self._begin = load_script(client, "begin_rebuild")
         self._finish = load_script(client, "finish_rebuild")
         self._touch = load_script(client, "touch_version")
 
-    def apply(self, standings: Sequence[Standing], *, token: str = "") -> Applied:
-        """Write standings in order, in one atomic step; older versions change nothing.
-
-        Raises RebuildOvertakenError when ``token`` is no longer the rebuilder's.
-        """
+    def apply(self, standings: Sequence[Standing]) -> Applied:
+        """Write standings in order, in one atomic step; older versions change nothing."""
         # More rows than the top has, to see where those went who were pushed out of it.
-        arguments: list[Any] = [token, 2 * TOP_SIZE - 1]
+        arguments: list[Any] = [2 * TOP_SIZE - 1]
         for standing in standings:
             arguments += _pack(standing)
-        keys = [self._standings, self._players, self._version, self._whole, self._token]
-        try:
-            whole, version, before, after, ranks = self._apply(keys=keys, args=arguments)
-        except redis.ResponseError as error:
-            if "LOST" in str(error):
-                raise RebuildOvertakenError from error
-            raise
+        keys = [self._standings, self._players, self._version, self._whole]
+        whole, version, before, after, ranks = self._apply(keys=keys, args=arguments)
         moves = tuple(
             Move(standing.user_id, _rank(ranks[2 * i]), _rank(ranks[2 * i + 1]), ranks[2 * i] != -2)
             for i, standing in enumerate(standings)
@@ -110,8 +112,8 @@ class Standings:
         reply = self._read(keys=keys, args=[user, first, count])
         if not reply[0]:
             return None
-        _, version, total, rank, start, rows = reply
-        entries = tuple(_unpack(start + i // 2 + 1, rows[i], rows[i + 1]) for i in range(0, len(rows), 2))
+        _, version, total, rank, start, members, values = reply
+        entries = tuple(map(_unpack, count_from(start + 1), members, values))
         return Slice(Board(entries, total, int(text(version))), _rank(rank))
 
     def touch(self) -> None:
@@ -122,6 +124,22 @@ class Standings:
         """Empty the board; from now on only Postgres is served until ``finish_rebuild``."""
         keys = [self._standings, self._players, self._whole, self._token]
         self._begin(keys=keys, args=[token, _REBUILD_LEASE_S])
+
+    def fill(self, rows: Sequence[RawStanding], token: str) -> None:
+        """Write standings of different players for the rebuilder; each ``FILL_BATCH`` is an atomic step.
+
+        Older versions change nothing. Cheapest from the board's end upwards: each then
+        goes in before all others. Raises RebuildOvertakenError.
+        """
+        keys = [self._standings, self._players, self._token]
+        for start in range(0, len(rows), FILL_BATCH):
+            packed = b"".join(_records(rows[start : start + FILL_BATCH]))
+            try:
+                self._fill(keys=keys, args=[token, packed])
+            except redis.ResponseError as error:
+                if "LOST" in str(error):
+                    raise RebuildOvertakenError from error
+                raise
 
     def finish_rebuild(self, token: str) -> None:
         """Declare the board whole. Raises RebuildOvertakenError."""
@@ -147,13 +165,20 @@ class Standings:
 
 
 def _pack(standing: Standing) -> list[Any]:
-    reached = struct.pack(">Q", microseconds(standing.reached_at))
+    reached = _REACHED.pack(microseconds(standing.reached_at))
     visible = int(standing.is_visible)
     return [standing.user_id.bytes, standing.version, standing.score, reached, visible, standing.username]
 
 
+def _records(rows: Sequence[RawStanding]) -> Iterator[bytes]:
+    for user_id, version, score, reached, is_visible, username in rows:
+        value = _REACHED.pack(reached) + f"{version} {score} {is_visible:d} {username}".encode()
+        yield _RECORD.pack(bytes(user_id), version, -score, is_visible, len(value))
+        yield value
+
+
 def _unpack(rank: int, member: bytes, value: bytes) -> Entry:
-    (reached,) = struct.unpack(">Q", member[:8])
+    (reached,) = _REACHED.unpack_from(member)
     _version, score, _visible, username = value[8:].split(b" ", 3)
     return Entry(rank, UUID(bytes=member[8:]), username.decode(), int(score), from_microseconds(reached))
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from uuid import UUID
 
+import sqlalchemy as sa
 import structlog
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from scoreboard.domain.errors import NotFound
 from scoreboard.domain.standings import TOP_SIZE, Board
@@ -16,26 +22,89 @@ from scoreboard.store.engine import Database
 
 log = structlog.get_logger(__name__)
 
+# Postgres finds a rank, or rows far down, by walking its index: 0.1 µs a player, 0.1 s at the end of a million. Two
+# at a time in a process keep it from drowning while Redis is away; who waits five seconds is told to come back.
+_WALKS_AT_ONCE = 2
+_WAIT_S = 5.0
+# Short reads leave most of a process' connections to those who write, and don't open them all at once.
+_READS_AT_ONCE = 3
+# Rows from here on count as far down.
+_FAR_DOWN = 1_000
+# Counting all players costs as much. It may take a twentieth of the time; a count is due after so long in any case,
+# and no answer after as long again.
+_COUNT_SHARE = 1 / 20
+_COUNT_AGE_MAX_S = 10.0
+# Fewer are counted in some milliseconds.
+_MANY_PLAYERS = 50_000
+
+
+class PlayerCount:
+    """The number of players by Postgres: exact where counting is cheap, some seconds old on a board of millions."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._counting = threading.Lock()
+        self._players = 0
+        # From when to count again, and from when on the old count is no answer any more.
+        self._due_at = self._stale_at = float("-inf")
+
+    def read(self, count: Callable[[], int]) -> int:
+        """The last count while that is young enough, else a new one, made by one caller for all.
+
+        The others go on with the last count meanwhile, or wait for the new one if that is too old.
+        """
+        now = self._clock()
+        if now >= self._due_at and self._counting.acquire(blocking=now >= self._stale_at):
+            try:
+                # Who has waited finds it done.
+                if self._clock() >= self._due_at:
+                    self._count(count)
+            finally:
+                self._counting.release()
+        return self._players
+
+    def note(self, players: int) -> None:
+        """What Redis says: on a big board nobody has to count, or to wait for it, right after Redis is gone."""
+        now = self._clock()
+        self._players = players
+        self._due_at = now + _COUNT_AGE_MAX_S if players >= _MANY_PLAYERS else now
+        self._stale_at = now + 2 * _COUNT_AGE_MAX_S
+
+    def _count(self, count: Callable[[], int]) -> None:
+        started_at = self._clock()
+        self._players = count()
+        done_at = self._clock()
+        self._due_at = done_at + min((done_at - started_at) / _COUNT_SHARE, _COUNT_AGE_MAX_S)
+        self._stale_at = self._due_at + _COUNT_AGE_MAX_S
+
 
 class BoardReader:
     """Answers every question about places; ``on_fallback`` is told of each answer from Postgres."""
 
     def __init__(
-        self, database: Database, standings: Standings, on_fallback: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        standings: Standings,
+        on_fallback: Callable[[], None] = lambda: None,
+        *,
+        wait_s: float = _WAIT_S,
     ) -> None:
         self.database = database
         self.standings = standings
         self._on_fallback = on_fallback
         self._was_away = False
+        self._walks = threading.BoundedSemaphore(_WALKS_AT_ONCE)
+        self._reads = threading.BoundedSemaphore(_READS_AT_ONCE)
+        self._wait_s = wait_s
+        self._players = PlayerCount()
 
     def read(self, *, offset: int, limit: int) -> Board:
         """Rows from ``offset``; raises SQLAlchemy's OperationalError when neither store answers."""
         found = self._from_redis(lambda: self.standings.read(offset=offset, limit=limit))
         if found is not None:
             return found.board
-        # Not from a replica: a lagging one would give old rows a new version.
-        with self.database.read() as connection:
-            return board.read_board(connection, offset=offset, limit=limit)
+        with self._postgres(is_walk=offset >= _FAR_DOWN) as connection:
+            return self._read(connection, offset, limit)
 
     def read_top(self) -> Board:
         return self.read(offset=0, limit=TOP_SIZE)
@@ -46,28 +115,57 @@ class BoardReader:
         if found is not None and found.rank is not None:
             return found.board
         # Not in Redis may mean that it has not got there yet: Postgres knows.
-        with self.database.read() as connection:
+        with self._postgres() as connection:
             rank = board.rank_of(connection, user_id)
             if rank is None:
                 raise NotFound("This player is not on the board.")
             first = max(0, rank - 1 - radius)
-            return board.read_board(connection, offset=first, limit=rank + radius - first)
+            return self._read(connection, first, rank + radius - first)
 
     def rank_of(self, user_id: UUID) -> tuple[int | None, int]:
         """A player's rank (None when not on the board) and the number of players."""
         found = self._from_redis(lambda: self.standings.read_around(user_id, radius=0))
         if found is not None and found.rank is not None:
             return found.rank, found.board.total_players
-        with self.database.read() as connection:
-            return board.rank_of(connection, user_id), board.count_players(connection)
+        with self._postgres() as connection:
+            rank = board.rank_of(connection, user_id)
+            return rank, max(rank or 0, self._count(connection))
+
+    @contextmanager
+    def _postgres(self, *, is_walk: bool = True) -> Iterator[sa.Connection]:
+        """The primary, as a lagging replica would give old rows a new version; by turns.
+
+        Raises SQLAlchemy's TimeoutError when there is no turn.
+        """
+        places = self._walks if is_walk else self._reads
+        if not places.acquire(timeout=self._wait_s):
+            raise PoolTimeoutError("too many read the board from Postgres")
+        try:
+            with self.database.read() as connection:
+                # Nothing to roll back: one round trip instead of three.
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        finally:
+            places.release()
+
+    def _read(self, connection: sa.Connection, offset: int, limit: int) -> Board:
+        found = board.read_board(connection, offset=offset, limit=limit, total=self._count(connection))
+        # The count may be older than the rows.
+        least = max((entry.rank for entry in found.entries), default=0)
+        return found if found.total_players >= least else replace(found, total_players=least)
+
+    def _count(self, connection: sa.Connection) -> int:
+        return self._players.read(lambda: board.count_players(connection))
 
     def _from_redis(self, read: Callable[[], Slice | None]) -> Slice | None:
         try:
-            if self._was_away:
+            found = read()
+            if found is not None and self._was_away:
                 # Answers from Postgres carried the time as version: Redis must not go on from an older one.
                 self.standings.touch()
+                found = read()
                 self._was_away = False
-            found = read()
+            if found is not None:
+                self._players.note(found.board.total_players)
         except UNAVAILABLE as error:
             log.warning("board_read_from_postgres", error=str(error))
             found = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -11,8 +12,8 @@ import sqlalchemy as sa
 import structlog
 
 from scoreboard.live.events import EventLog, board_changed
-from scoreboard.live.standings import RebuildOvertakenError, Standings
-from scoreboard.services.publish import PUBLISH_BATCH, publish_quietly
+from scoreboard.live.standings import FILL_BATCH, RawStanding, RebuildOvertakenError, Standings
+from scoreboard.services.publish import publish_quietly
 from scoreboard.store import board
 from scoreboard.store.engine import Database
 
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 # Any number, the same everywhere: names the lock among Postgres' advisory locks.
 _LOCK = 0x5C0_2EB0
+# Rebuilds take seconds; asking so often costs nothing beside them.
+_LOOK_AGAIN_S = 0.2
 
 
 class RebuildRunningError(Exception):
@@ -27,26 +30,47 @@ class RebuildRunningError(Exception):
 
 
 def rebuild_board(
-    database: Database, standings: Standings, events: EventLog, on_progress: Callable[[int], object] = lambda _: None
+    database: Database,
+    standings: Standings,
+    events: EventLog,
+    on_progress: Callable[[int], object] = lambda _: None,
+    *,
+    batch: int = FILL_BATCH,
+    wait_s: float = 0.0,
 ) -> int:
     """Empty the board, fill it from Postgres and declare it whole; returns the number of accounts written.
 
-    Live changes go on meanwhile: every write carries its version. Raises
-    RebuildRunningError, RebuildOvertakenError (Redis was emptied meanwhile: try
-    again), and redis and SQLAlchemy errors.
+    Live changes go on meanwhile: every write carries its version. Another rebuild is
+    waited for as long as ``wait_s``. Raises RebuildRunningError, RebuildOvertakenError
+    (Redis was emptied meanwhile: try again), and redis and SQLAlchemy errors.
     """
     started_at = time.monotonic()
-    written = 0
-    with _only_one(database) as connection:
+    with _only_one(database, wait_s) as connection:
         token = uuid4().hex
+        # Before Postgres is read: a change between the two would be emptied out, and missing in what is read.
         standings.begin_rebuild(token)
-        for batch in board.stream_standings(connection, batch=PUBLISH_BATCH):
-            standings.apply(batch, token=token)
-            written += len(batch)
-            on_progress(len(batch))
+        written = _fill(board.stream_raw_standings(connection, batch=batch), standings, token, on_progress)
         standings.finish_rebuild(token)
     publish_quietly(events, [board_changed(None)])
     log.info("board_rebuilt", accounts=written, seconds=round(time.monotonic() - started_at, 3))
+    return written
+
+
+def _fill(
+    batches: Iterator[Sequence[RawStanding]], standings: Standings, token: str, on_progress: Callable[[int], object]
+) -> int:
+    """Fill the board: Redis takes one batch in while Postgres brings the next, so two are in memory at most."""
+    written = 0
+    with ThreadPoolExecutor(1, "fill") as filling:
+        pending: Future[None] | None = None
+        for rows in batches:
+            if pending is not None:
+                pending.result()
+            pending = filling.submit(standings.fill, rows, token)
+            written += len(rows)
+            on_progress(len(rows))
+        if pending is not None:
+            pending.result()
     return written
 
 
@@ -78,11 +102,14 @@ def _is_off(database: Database, standings: Standings) -> bool:
 
 
 @contextmanager
-def _only_one(database: Database) -> Iterator[sa.Connection]:
+def _only_one(database: Database, wait_s: float) -> Iterator[sa.Connection]:
     """Hold the rebuilder's lock; it ends with the connection, so a killed rebuilder holds nobody up."""
     with database.read() as connection:
-        if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_LOCK))).scalar_one():
-            raise RebuildRunningError
+        give_up_at = time.monotonic() + wait_s
+        while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_LOCK))).scalar_one():
+            if time.monotonic() >= give_up_at:
+                raise RebuildRunningError
+            time.sleep(_LOOK_AGAIN_S)
         try:
             # A rebuild of millions of rows takes longer than a request may.
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 from uuid import UUID
 
@@ -13,7 +14,26 @@ from scoreboard.store.tables import standing_outbox, users
 
 _VISIBLE = sa.text("status <> 'banned' AND NOT is_hidden")
 _ROW = [users.c.id, users.c.username, users.c.score, users.c.score_reached_at]
+#: A standing as a rebuild reads it: id (16 bytes), version, points, µs since 1970, whether on the board, name.
+RawStanding = tuple[bytes | memoryview, int, int, int, bool, str]
+_RAW_STANDINGS = """
+    SELECT uuid_send(id), standing_version, score, CAST(extract(epoch FROM score_reached_at) * 1000000 AS bigint),
+           status <> 'banned' AND NOT is_hidden, username
+    FROM users ORDER BY score, score_reached_at DESC, id DESC
+"""
+_ORDER_COLUMNS = [users.c.score, users.c.score_reached_at, users.c.id]
 _ORDER = [users.c.score.desc(), users.c.score_reached_at, users.c.id]
+_NOW: sa.Label[datetime] = sa.func.clock_timestamp().label("now")
+# Put together once: that costs more than running it. The rows to skip are skipped in the index alone.
+_PLACES = (
+    sa.select(*_ORDER_COLUMNS)
+    .where(_VISIBLE)
+    .order_by(*_ORDER)
+    .offset(sa.bindparam("offset", type_=sa.Integer))
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+    .subquery()
+)
+_PAGE = sa.select(*_ROW, _NOW).join(_PLACES, users.c.id == _PLACES.c.id).where(_VISIBLE).order_by(*_ORDER)
 
 
 def count_players(connection: sa.Connection) -> int:
@@ -28,31 +48,36 @@ def count_players_and_notes(connection: sa.Connection) -> tuple[int, int]:
     return row.players, row.noted
 
 
-def read_board(connection: sa.Connection, *, offset: int, limit: int) -> Board:
-    """Rows ``offset`` … ``offset + limit`` and the number of players; version and time from the database's clock."""
-    rows = connection.execute(sa.select(*_ROW).where(_VISIBLE).order_by(*_ORDER).offset(offset).limit(limit))
+def read_board(connection: sa.Connection, *, offset: int, limit: int, total: int | None = None) -> Board:
+    """Rows ``offset`` … ``offset + limit``; version and time from the database's clock.
+
+    The players are counted unless ``total`` is given. Skipping is linear in the offset.
+    """
+    rows = connection.execute(_PAGE, {"offset": offset, "limit": limit}).all()
     entries = tuple(
         Entry(offset + place, row.id, row.username, row.score, row.score_reached_at)
         for place, row in enumerate(rows, start=1)
     )
-    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    return Board(entries, count_players(connection), microseconds(now))
+    at: datetime = rows[0].now if rows else connection.execute(sa.select(_NOW)).scalar_one()
+    return Board(entries, count_players(connection) if total is None else total, microseconds(at))
 
 
 def rank_of(connection: sa.Connection, user_id: UUID) -> int | None:
-    """Place of a player from 1, None when not on the board. Counts those ahead: linear in the rank."""
+    """Place of a player from 1, None when not on the board.
+
+    Counts those ahead, so it is linear in the rank: two ranges of the index, because it can't look for an "or".
+    """
     row = connection.execute(sa.select(*_ROW).where(users.c.id == user_id, _VISIBLE)).one_or_none()
     if row is None:
         return None
-    ahead = sa.or_(
-        users.c.score > row.score,
-        sa.and_(
-            users.c.score == row.score,
-            sa.tuple_(users.c.score_reached_at, users.c.id) < sa.tuple_(row.score_reached_at, row.id),
-        ),
-    )
-    count = connection.execute(sa.select(sa.func.count()).select_from(users).where(_VISIBLE, ahead)).scalar_one()
-    return count + 1
+    with_more = _count(users.c.score > row.score)
+    before = sa.tuple_(users.c.score_reached_at, users.c.id) < sa.tuple_(row.score_reached_at, row.id)
+    with_as_many = _count(users.c.score == row.score, before)
+    return connection.execute(sa.select(with_more + with_as_many)).scalar_one() + 1
+
+
+def _count(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    return sa.select(sa.func.count()).select_from(users).where(_VISIBLE, *conditions).scalar_subquery()
 
 
 def stream_standings(connection: sa.Connection, *, batch: int) -> Iterator[list[Standing]]:
@@ -65,3 +90,14 @@ def stream_standings(connection: sa.Connection, *, batch: int) -> Iterator[list[
             Standing(row.id, row.username, row.score, row.score_reached_at, row.standing_version, row.is_visible)
             for row in rows
         ]
+
+
+def stream_raw_standings(connection: sa.Connection, *, batch: int) -> Iterator[Sequence[RawStanding]]:
+    """Every account's standing for a rebuild, from the board's end upwards, in batches through a server-side cursor.
+
+    The rows are the driver's own: SQLAlchemy's would cost more than all the rest.
+    """
+    with closing(connection.connection.cursor(name="standings")) as cursor:
+        cursor.execute(_RAW_STANDINGS)
+        while rows := cursor.fetchmany(batch):
+            yield rows

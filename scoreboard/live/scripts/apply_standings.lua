@@ -1,20 +1,15 @@
 -- Write standings as absolute values; an older version never replaces a newer one.
 --
 -- KEYS  1 sorted set of members by negated score   2 hash player → value
---       3 version counter   4 marker "the board is whole"   5 rebuilder's token
--- ARGV  1 token of the calling rebuilder, '' for everyone else
---       2 highest index of the watched top
+--       3 version counter   4 marker "the board is whole"
+-- ARGV  1 highest index of the watched top
 --       then per standing: id (16 bytes), version, score, reached (8 bytes), visible (1 or 0), name
 -- A member is reached .. id; a value is reached .. "version score visible name".
 --
 -- Returns {whole, version, top before, top after, {old rank, new rank, ...}}; ranks from 0, -1 for none.
 -- A standing that was not newer keeps its place: old rank -2, and its rank if it is the very same version.
-local standings, players, version_key, whole_key, token_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local token, top_last = ARGV[1], tonumber(ARGV[2])
-
-if token ~= '' and redis.call('GET', token_key) ~= token then
-  return redis.error_reply('LOST the rebuild was overtaken')
-end
+local standings, players, version_key, whole_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local top_last = tonumber(ARGV[1])
 
 local function rank_of(member)
   return redis.call('ZRANK', standings, member) or -1
@@ -23,14 +18,14 @@ end
 local top_before = redis.call('ZRANGE', standings, 0, top_last)
 local ranks = {}
 local changed = false
-for i = 3, #ARGV, 6 do
+for i = 2, #ARGV, 6 do
   local id, version, score, reached, visible, name =
     ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
   local old = redis.call('HGET', players, id)
   local old_version, old_visible, old_member = -1, '0', nil
   if old then
     old_member = string.sub(old, 1, 8) .. id
-    local v, _, shown = string.match(string.sub(old, 9), '^(%d+) (%d+) ([01]) ')
+    local v, _, shown = string.match(old, '^(%d+) (%d+) ([01]) ', 9)
     old_version, old_visible = tonumber(v), shown
   end
   if version > old_version then
