@@ -25,6 +25,7 @@ from benchmarks.load_client import Closed, Open
 from benchmarks.report_flows import FlowRun, Verified
 from config import ROOT
 from scoreboard.local import LocalServers
+from scoreboard.scheduling import calm_scheduling
 from tests.service import open_folder
 
 PARTS = ("closed", "open", "naive", "drain", "boards")
@@ -124,7 +125,7 @@ def _numbers(_context: click.Context, _option: click.Parameter, value: str) -> l
 
 @click.command()
 @click.option(
-    "--connections", default="16,32,64", show_default=True, callback=_numbers, help="For the closed loop, each tried."
+    "--connections", default="16,32,64,128", show_default=True, callback=_numbers, help="For the closed loop, each tried."
 )
 @click.option(
     "--seconds",
@@ -151,6 +152,8 @@ def _numbers(_context: click.Context, _option: click.Parameter, value: str) -> l
 )
 def main(connections: list[int], seconds: float, players: int, parts: Sequence[str], output: Path) -> None:
     """Whole flows per second, and what they cost. Exit status 1: an answer, a count or `verify` was wrong."""
+    # As `scoreboard run` starts everything: servers, service and load client, ours and the naive one alike.
+    calm_scheduling()
     plan = Plan(connections, seconds, players, parts)
     click.echo(f"{players:,} players in turn, {psutil.cpu_count()} cores for all of it, load generator included.")
     click.echo(report_flows.header())

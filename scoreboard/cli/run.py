@@ -24,6 +24,7 @@ from scoreboard.local.folder import hold_lock, make_data_folder
 from scoreboard.local.resolve import start_missing, with_addresses
 from scoreboard.local.servers import LocalServers
 from scoreboard.local.supervisor import Child, Supervisor, log_file
+from scoreboard.scheduling import calm_scheduling
 from scoreboard.services.catalogue import CatalogueError, load_catalogue
 
 # Imports on a slow machine take most of it; a healthy start needs 3 s.
@@ -83,6 +84,8 @@ def run(settings: Settings, logs_to_terminal: bool) -> None:
     """Start everything, say where, and stay until something ends or Stopped is raised."""
     check_catalogue(settings)
     check_port(settings)
+    # What is started from here takes it over, the local servers too: they share these cores.
+    calm_scheduling()
     data_dir = settings.scoreboard_data.resolve()
     make_data_folder(data_dir)
     with contextlib.ExitStack() as closing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import math
 from collections.abc import Mapping
@@ -125,7 +124,7 @@ def proof_checksum(proof_key: str, action_id: str, proof: Proof) -> str:
     """Lower-case hex HMAC-SHA256 over ``actionId:completionTime:points:data``, an absent part empty."""
     points = "" if proof.points is None else str(proof.points)
     message = f"{action_id}:{proof.completion_time_ms}:{points}:{proof.data or ''}"
-    return hmac.new(proof_key.encode(), message.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(proof_key.encode(), message.encode(), "sha256").hex()
 
 
 def has_valid_checksum(proof_key: str, action_id: str, proof: Proof) -> bool:

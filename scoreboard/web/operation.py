@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import orjson
 from flask import Response, request
 from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
 
 from scoreboard.domain.accounts import Role
 from scoreboard.domain.errors import InsufficientPermissions, ScoreboardError, ValidationFailed
@@ -119,10 +119,7 @@ def _check_access(access: Access) -> None:
 
 def parse_body(model: type[BaseModel], *, is_optional: bool = False) -> BaseModel:
     """The validated JSON body. Raises ValidationFailed, UnsupportedMediaType, RequestEntityTooLarge."""
-    raw = request.get_data(cache=True)
-    # A body that comes in chunks is cut at the limit without a word: see whether more is waiting.
-    if len(raw) == request.max_content_length and request.environ["wsgi.input"].read(1):
-        raise RequestEntityTooLarge
+    raw = _read_body()
     if not raw and is_optional:
         return model.model_validate({})
     if not request.is_json:
@@ -134,6 +131,21 @@ def parse_body(model: type[BaseModel], *, is_optional: bool = False) -> BaseMode
     if not isinstance(value, dict):
         raise ValidationFailed(message="The body must be a JSON object.")
     return _validated(model, value)
+
+
+def _read_body() -> bytes:
+    length, limit = request.content_length, request.max_content_length
+    # Of a stated length, and not read yet by a limit that looks at a field: straight from the server, at half the cost.
+    if length is not None and limit is not None and length <= limit and "stream" not in vars(request):
+        raw: bytes = request.environ["wsgi.input"].read(length)
+        if len(raw) < length:
+            raise ClientDisconnected
+        return raw
+    raw = request.get_data(cache=True)
+    # A body that comes in chunks is cut at the limit without a word: see whether more is waiting.
+    if len(raw) == limit and request.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
+    return raw
 
 
 def parse_query(model: type[BaseModel]) -> BaseModel:
