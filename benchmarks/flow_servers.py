@@ -94,8 +94,8 @@ def running_naive(players: int) -> Iterator[FlowServer]:
     """The naive variant, with as many processes."""
     port = free_port()
     commands = {
-        "web": f"gunicorn --worker-class gevent --workers {WEB_PROCESSES} --bind 127.0.0.1:{port} --keep-alive 65 "
-        "--no-control-socket --access-logfile - 'benchmarks.naive:create_app()'",
+        "web": f"gunicorn --worker-class gevent --workers {WEB_PROCESSES} --bind 127.0.0.1:{port} --reuse-port "
+        "--keep-alive 65 --no-control-socket --access-logfile - 'benchmarks.naive:create_app()'",
         "worker": f"celery --app benchmarks.naive_tasks worker --concurrency {NAIVE_WORKERS}",
     }
     with _running("naive", commands, players, port=port, is_up=_is_there) as server:

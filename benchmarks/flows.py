@@ -125,7 +125,11 @@ def _numbers(_context: click.Context, _option: click.Parameter, value: str) -> l
 
 @click.command()
 @click.option(
-    "--connections", default="16,32,64,128", show_default=True, callback=_numbers, help="For the closed loop, each tried."
+    "--connections",
+    default="16,32,64,128",
+    show_default=True,
+    callback=_numbers,
+    help="For the closed loop, each tried.",
 )
 @click.option(
     "--seconds",
