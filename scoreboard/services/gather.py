@@ -21,9 +21,8 @@ Answer = TypeVar("Answer")
 
 # Items in one question: an index lookup or a row each, some milliseconds together.
 BATCH_MAX = 256
-# A question that was shared by more than so many is followed by one that waits for company. At half of what two cores
-# can do most are shared by fewer: waiting would only be added to their answers, 10 ms and more to a request.
-_COMPANY = 8
+# A question that was shared by more than so many is followed by one that waits for company.
+_COMPANY = 2
 # Measured with 64 connections on two cores: at 4 ms a flow costs the web processes a tenth less than at 0, and its
 # p95 is lower too. A question and the wake-ups around it cost 0.3 ms whatever they carry.
 _COMPANY_WAIT_S = 0.004
