@@ -14,9 +14,9 @@ from uuid import UUID
 
 import redis
 
-from scoreboard.domain.standings import TOP_SIZE, Standing, from_microseconds, microseconds
+from scoreboard.domain.standings import TOP_SIZE, RawStanding, Standing, from_microseconds, microseconds
 from scoreboard.live.connection import make_client
-from scoreboard.live.standings import FILL_BATCH, RawStanding, Standings
+from scoreboard.live.standings import FILL_BATCH, Standings
 
 # Players who are looked up and moved: enough that on a big board hardly any is in the processor's caches.
 _SAMPLE = 10_000

@@ -9,6 +9,8 @@ from uuid import UUID
 TOP_SIZE = 10
 DEFAULT_BOARD = "all"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: A standing as a rebuild reads it: id (16 bytes), version, points, µs since 1970, whether on the board, name.
+RawStanding = tuple[bytes | memoryview, int, int, int, bool, str]
 
 
 def microseconds(moment: datetime) -> int:

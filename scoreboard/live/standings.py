@@ -21,6 +21,7 @@ from scoreboard.domain.standings import (
     TOP_SIZE,
     Board,
     Entry,
+    RawStanding,
     Standing,
     from_microseconds,
     microseconds,
@@ -34,9 +35,6 @@ _REBUILD_LEASE_S = 600
 FILL_BATCH = 500
 _RECORD = struct.Struct(">16sddBH")
 _REACHED = struct.Struct(">Q")
-
-#: A standing as a rebuild reads it: id (16 bytes), version, points, µs since 1970, whether on the board, name.
-RawStanding = tuple[bytes | memoryview, int, int, int, bool, str]
 
 
 class RebuildOvertakenError(Exception):

@@ -63,7 +63,6 @@ def accept_action(
     proof = completion.proof
     digest = completion.digest()
     hashed = token_hash(completion.action_token)
-    agent = (origin.user_agent or "")[: audit.USER_AGENT_MAX] or None
     acceptance = Acceptance(
         completion.action_id,
         player,
@@ -73,7 +72,7 @@ def accept_action(
         proof.data,
         digest,
         origin.ip,
-        agent,
+        origin.short_agent,
     )
     refusal = intake.accept(acceptance)
     if refusal is None:

@@ -11,8 +11,9 @@ from uuid import uuid4
 import sqlalchemy as sa
 import structlog
 
+from scoreboard.domain.standings import RawStanding
 from scoreboard.live.events import EventLog, board_changed
-from scoreboard.live.standings import FILL_BATCH, RawStanding, RebuildOvertakenError, Standings
+from scoreboard.live.standings import FILL_BATCH, RebuildOvertakenError, Standings
 from scoreboard.services.publish import publish_quietly
 from scoreboard.store import board
 from scoreboard.store.engine import Database

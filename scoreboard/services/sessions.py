@@ -38,7 +38,7 @@ def open_session(connection: sa.Connection, user: User, *, ttl_s: int, origin: O
         refresh_id=sign_in.refresh_id,
         ttl_s=ttl_s,
         ip=origin.ip,
-        user_agent=(origin.user_agent or "")[: audit.USER_AGENT_MAX] or None,
+        user_agent=origin.short_agent,
     )
     return sign_in
 

@@ -22,6 +22,11 @@ class Origin:
     ip: str | None = None
     user_agent: str | None = None
 
+    @property
+    def short_agent(self) -> str | None:
+        """As much of the user agent as is kept."""
+        return (self.user_agent or "")[:USER_AGENT_MAX] or None
+
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
@@ -48,7 +53,7 @@ def record(connection: sa.Connection, *events: AuditEvent) -> None:
                 "actor_id": event.actor_id,
                 "target_id": event.target_id,
                 "ip": event.origin.ip,
-                "user_agent": (event.origin.user_agent or "")[:USER_AGENT_MAX] or None,
+                "user_agent": event.origin.short_agent,
                 "result": event.result,
                 "risk": event.risk,
                 "details": dict(event.details),

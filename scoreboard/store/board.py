@@ -9,13 +9,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from scoreboard.domain.standings import Board, Entry, Standing, microseconds
+from scoreboard.domain.standings import Board, Entry, RawStanding, Standing, microseconds
 from scoreboard.store.tables import standing_outbox, users
 
 _VISIBLE = sa.text("status <> 'banned' AND NOT is_hidden")
 _ROW = [users.c.id, users.c.username, users.c.score, users.c.score_reached_at]
-#: A standing as a rebuild reads it: id (16 bytes), version, points, µs since 1970, whether on the board, name.
-RawStanding = tuple[bytes | memoryview, int, int, int, bool, str]
 _RAW_STANDINGS = """
     SELECT uuid_send(id), standing_version, score, CAST(extract(epoch FROM score_reached_at) * 1000000 AS bigint),
            status <> 'banned' AND NOT is_hidden, username

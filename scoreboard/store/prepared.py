@@ -24,10 +24,7 @@ class Prepared:
 
     def fetch(self, connection: sa.Connection, *arguments: object) -> list[tuple[Any, ...]]:
         """Execute it and get all rows, as plain as the driver has them."""
-        result = self.execute(connection, *arguments)
-        rows = list(result.cursor.fetchall())
-        result.close()
-        return rows
+        return _rows_of(self.execute(connection, *arguments))
 
     def execute(self, connection: sa.Connection, *arguments: object) -> sa.CursorResult[Any]:
         self.prepare(connection)
@@ -43,10 +40,7 @@ class Prepared:
         first.prepare(connection)
         self.prepare(connection)
         statements = f"{first._execute}; {self._execute}"
-        result = connection.exec_driver_sql(statements, (*first_arguments, *arguments))
-        rows = list(result.cursor.fetchall())
-        result.close()
-        return rows
+        return _rows_of(connection.exec_driver_sql(statements, (*first_arguments, *arguments)))
 
     def prepare(self, connection: sa.Connection) -> None:
         # Lives and dies with the connection, as what is prepared on it does.
@@ -54,6 +48,12 @@ class Prepared:
         if self._name not in known:
             connection.exec_driver_sql(self._prepare)
             known[self._name] = True
+
+
+def _rows_of(result: sa.CursorResult[Any]) -> list[tuple[Any, ...]]:
+    rows = list(result.cursor.fetchall())
+    result.close()
+    return rows
 
 
 def uuid_array(values: Iterable[UUID]) -> str:

@@ -16,9 +16,9 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scoreboard.domain.standings import Standing, microseconds
+from scoreboard.domain.standings import RawStanding, Standing, microseconds
 from scoreboard.live.events import EventLog
-from scoreboard.live.standings import FILL_BATCH, RawStanding, RebuildOvertakenError, Standings
+from scoreboard.live.standings import FILL_BATCH, RebuildOvertakenError, Standings
 from scoreboard.services.rebuild_board import RebuildRunningError, ensure_board, rebuild_board
 from scoreboard.services.verify import verify
 from scoreboard.store import board, users
