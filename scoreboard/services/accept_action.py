@@ -18,6 +18,7 @@ from scoreboard.store.actions import Action
 from scoreboard.store.audit import AuditEvent, Origin
 from scoreboard.store.engine import Database
 from scoreboard.store.intake import Acceptance
+from scoreboard.store.sessions import Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ def accept_action(
     catalogue: Catalogue,
     tokens: TokenBox,
     *,
+    caller: Caller,
     player: UUID,
     completion: Completion,
     origin: Origin,
@@ -56,8 +58,8 @@ def accept_action(
 
     Returns None for a fresh acceptance, the stored action when the very same body
     was accepted before. Raises InvalidActionToken, ActionTokenExpired,
-    ActionAlreadyCompleted, ValidationFailed, ScoreValidationFailed; none of them
-    uses the token up.
+    ActionAlreadyCompleted, ValidationFailed, ScoreValidationFailed, and what
+    ``Intake.accept`` raises; none of them uses the token up.
     """
     _check_token_and_proof(database, catalogue, tokens, player=player, completion=completion, origin=origin)
     proof = completion.proof
@@ -65,6 +67,7 @@ def accept_action(
     hashed = token_hash(completion.action_token)
     acceptance = Acceptance(
         completion.action_id,
+        caller,
         player,
         hashed,
         proof.completion_time_ms,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from uuid import UUID
 
+from scoreboard.domain.accounts import Status
 from scoreboard.services.gather import Gather
 from scoreboard.store import intake, sessions
 from scoreboard.store.engine import Database
@@ -15,6 +17,8 @@ Found = tuple[Caller, bool] | None
 # Ids in one question: an index lookup each, some milliseconds together. A crowd that
 # comes back at once costs Postgres some dozen queries.
 _BATCH_MAX = 500
+# The callers of some minutes on one process; an entry takes about 500 bytes, so 10 MB at most.
+_REMEMBERED_MAX = 20_000
 
 
 class CallerLookup:
@@ -24,6 +28,7 @@ class CallerLookup:
         self._database = database
         self._sessions: Gather[UUID, Found] = Gather(self._find, batch_max=_BATCH_MAX)
         self._players: Gather[UUID, Player | None] = Gather(self._find_players, batch_max=_BATCH_MAX)
+        self._remembered: OrderedDict[UUID, Caller] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -33,6 +38,30 @@ class CallerLookup:
     def find(self, session_id: UUID) -> Found:
         """The session's account and whether the session lives; None for no such session."""
         return self._sessions(session_id)
+
+    def remember(self, caller: Caller) -> None:
+        """Keep who this session's caller is now, for ``recall``; the least recently used is forgotten first.
+
+        Not those under special limits: they would be counted before anybody noticed that the limits are over.
+        """
+        if caller.status is not Status.ACTIVE:
+            return
+        self._remembered[caller.session_id] = caller
+        while len(self._remembered) > _REMEMBERED_MAX:
+            self._remembered.popitem(last=False)
+
+    def recall(self, session_id: UUID) -> Caller | None:
+        """Who it was last time: only for those who let Postgres check that it is still true, with what they write."""
+        caller = self._remembered.get(session_id)
+        if caller is not None:
+            try:
+                self._remembered.move_to_end(session_id)
+            except KeyError:  # another thread has just dropped it
+                return None
+        return caller
+
+    def forget(self, session_id: UUID) -> None:
+        self._remembered.pop(session_id, None)
 
     def find_player(self, user_id: UUID) -> Player | None:
         """The account of this id."""

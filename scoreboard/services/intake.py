@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import sqlalchemy as sa
 import structlog
 
-from scoreboard.domain.errors import TooManyOpenActions
+from scoreboard.domain.errors import ServiceUnavailable, TooManyOpenActions
 from scoreboard.services.gather import Gather
-from scoreboard.store import actions, intake
+from scoreboard.store import actions, intake, sessions
 from scoreboard.store.actions import Action
 from scoreboard.store.engine import UNAVAILABLE, Database
 from scoreboard.store.intake import Acceptance, Issue, Issued
+from scoreboard.store.sessions import Caller
 
 log = structlog.get_logger(__name__)
 
@@ -20,6 +22,10 @@ Row = TypeVar("Row")
 Answer = TypeVar("Answer")
 #: None for a fresh acceptance; else the stored action, or None in a tuple when there is no such action.
 Refusal = tuple[Action | None]
+
+
+class CallerChanged(ServiceUnavailable):
+    """The caller's session has ended, or the account is not what it was: find out who calls, and ask again."""
 
 
 class Intake:
@@ -33,25 +39,54 @@ class Intake:
     def __init__(self, database: Database, *, max_open: int) -> None:
         self._database = database
         self._max_open = max_open
-        #: Issues one action; raises TooManyOpenActions.
+        #: Issues one action; raises TooManyOpenActions, CallerChanged.
         self.issue: Gather[Issue, Issued] = Gather(_apart(self._issue))
-        #: Accepts one completion; see Refusal.
+        #: Accepts one completion; see Refusal. Raises CallerChanged.
         self.accept: Gather[Acceptance, Refusal | None] = Gather(_apart(self._accept))
 
     def _issue(self, wanted: Sequence[Issue]) -> list[Issued | Exception]:
         with self._database.autocommit() as connection:
             issued = intake.issue(connection, wanted, max_open=self._max_open)
-            refused = {each.user_id for each in wanted if each.action_id not in issued}
-            expiries = intake.next_expiries_s(connection, refused) if refused else {}
-        return [issued.get(each.action_id) or TooManyOpenActions(expiries.get(each.user_id, 1.0)) for each in wanted]
+            refused = [each for each in wanted if each.action_id not in issued]
+            changed = _changed(connection, refused)
+            players = {each.user_id for each in refused}
+            expiries = intake.next_expiries_s(connection, players) if players else {}
+
+        def refusal(each: Issue) -> Exception:
+            return CallerChanged() if each.caller in changed else TooManyOpenActions(expiries.get(each.user_id, 1.0))
+
+        return [issued.get(each.action_id) or refusal(each) for each in wanted]
 
     def _accept(self, completions: Sequence[Acceptance]) -> list[Refusal | Exception | None]:
         with self._database.autocommit() as connection:
             accepted = intake.accept(connection, completions)
-            refused = {each.action_id for each in completions if (each.action_id, each.body_digest) not in accepted}
-            found = actions.get_actions(connection, list(refused)) if refused else []
-        stored = {each.id: each for each in found}
-        return [(stored.get(each.action_id),) if each.action_id in refused else None for each in completions]
+            refused = [each for each in completions if (each.action_id, each.body_digest) not in accepted]
+            changed = _changed(connection, refused)
+            ids = {each.action_id for each in refused}
+            stored = {each.id: each for each in actions.get_actions(connection, list(ids))} if ids else {}
+
+        def outcome(each: Acceptance) -> Refusal | Exception | None:
+            if each.action_id not in ids:
+                return None
+            return CallerChanged() if each.caller in changed else (stored.get(each.action_id),)
+
+        return [outcome(each) for each in completions]
+
+
+def _changed(connection: sa.Connection, refused: Sequence[Issue | Acceptance]) -> set[Caller]:
+    """Those callers of refused rows who are not, or no longer, who they were taken for."""
+    callers = {each.caller for each in refused}
+    if not callers:
+        return set()
+    found = sessions.get_callers(connection, {each.session_id for each in callers})
+    return {each for each in callers if not _is_still(each, found.get(each.session_id))}
+
+
+def _is_still(caller: Caller, found: tuple[Caller, bool] | None) -> bool:
+    if found is None or not found[1]:
+        return False
+    now = found[0]
+    return (now.user_id, now.role, now.status) == (caller.user_id, caller.role, caller.status)
 
 
 def _apart(

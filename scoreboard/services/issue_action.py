@@ -70,7 +70,7 @@ def issue_action(
     action_id = uuid7()
     token, proof_key = tokens.seal_action(action_id, player, action_type)
     issuer = caller.user_id if on_behalf_of else None
-    issued = intake.issue(Issue(action_id, player, issuer, action_type, metadata, token_hash(token), ttl_s))
+    issued = intake.issue(Issue(action_id, caller, player, issuer, action_type, metadata, token_hash(token), ttl_s))
     return IssuedAction(
         action_id, token, proof_key, issued.issued_at, issued.expires_at, points_at_most(known, metadata)
     )

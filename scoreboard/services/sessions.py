@@ -99,4 +99,5 @@ def identify(lookup: CallerLookup, session_id: UUID, user_id: UUID) -> Caller:
         raise AccountBanned
     if not is_alive:
         raise InvalidToken
+    lookup.remember(caller)
     return caller

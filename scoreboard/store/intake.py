@@ -1,7 +1,9 @@
 """Taking actions in: issuing tokens and accepting completions, many requests in one statement.
 
-Each statement is one transaction and one round trip: it is committed when the call
-returns. Locks are taken in one order everywhere, so that two processes never wait in a ring.
+A row counts only if its caller is still who they were taken for: the session lives, and
+account, role and status are unchanged. Each statement is one transaction and one round
+trip: it is committed when the call returns. Locks are taken in one order everywhere, so
+that two processes never wait in a ring.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import sqlalchemy as sa
 from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.actions import State
 from scoreboard.store.prepared import Prepared, array, text_array, uuid_array
+from scoreboard.store.sessions import Caller
 from scoreboard.store.tables import actions, users
 
 
@@ -26,6 +29,7 @@ class Issue:
     """An action to be issued."""
 
     action_id: UUID
+    caller: Caller
     user_id: UUID
     issued_by: UUID | None
     action_type: str
@@ -45,6 +49,7 @@ class Acceptance:
     """A completion whose token and proof have been checked."""
 
     action_id: UUID
+    caller: Caller
     user_id: UUID
     token_hash: bytes
     completion_time_ms: int
@@ -54,6 +59,16 @@ class Acceptance:
     ip: str | None
     user_agent: str | None
 
+
+# Looked up row by row, whatever the planner thinks of the tables.
+_IS_CALLER = """(
+    SELECT users.id = new.caller_id AND users.role = new.role AND users.status = new.status
+           AND sessions.revoked_at IS NULL AND sessions.expires_at > now()
+    FROM sessions JOIN users ON users.id = sessions.user_id
+    WHERE sessions.id = new.session_id
+)"""
+_CALLER_TYPES = ["uuid[]", "uuid[]", "text[]", "text[]"]
+_CALLER_COLUMNS = "session_id, caller_id, role, status"
 
 # One open-token count per user at a time, so that parallel requests can't pass the cap
 # together; the locks end with the transaction. The key is the low half of the user's id.
@@ -65,33 +80,36 @@ _LOCK = Prepared(
 )
 _ISSUE = Prepared(
     "issue_actions",
-    ["uuid[]", "uuid[]", "uuid[]", "text[]", "text[]", "text[]", "integer[]", "integer"],
-    """
+    [*_CALLER_TYPES, "uuid[]", "uuid[]", "uuid[]", "text[]", "text[]", "text[]", "integer[]", "integer"],
+    f"""
     WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
     wanted AS (
         SELECT new.*, row_number() OVER (PARTITION BY new.user_id ORDER BY new.place) AS nth
-        FROM unnest($1, $2, $3, $4, $5, $6, $7)
-             WITH ORDINALITY AS new (id, user_id, issued_by, action_type, metadata, token_hash, ttl_s, place)
+        FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) WITH ORDINALITY
+             AS new ({_CALLER_COLUMNS}, id, user_id, issued_by, action_type, metadata, token_hash, ttl_s, place)
+        WHERE {_IS_CALLER}
     )
     INSERT INTO actions (id, user_id, issued_by, action_type, metadata, token_hash, issued_at, expires_at)
     SELECT wanted.id, wanted.user_id, wanted.issued_by, wanted.action_type, wanted.metadata::jsonb,
            decode(wanted.token_hash, 'hex'), clock.now, clock.now + wanted.ttl_s * interval '1 second'
     FROM wanted, clock
     WHERE wanted.nth + (SELECT count(*) FROM actions
-                        WHERE user_id = wanted.user_id AND state = 'issued' AND expires_at > clock.now) <= $8
+                        WHERE user_id = wanted.user_id AND state = 'issued' AND expires_at > clock.now) <= $12
     RETURNING id, issued_at, expires_at
-    """,
+    """,  # noqa: S608 - made of constants only
 )
 _ACCEPT = Prepared(
     "accept_actions",
-    ["uuid[]", "uuid[]", "text[]", "bigint[]", "bigint[]", "text[]", "text[]", "inet[]", "text[]"],
-    """
+    [*_CALLER_TYPES, "uuid[]", "uuid[]", "text[]", "bigint[]", "bigint[]", "text[]", "text[]", "inet[]", "text[]"],
+    f"""
     WITH new AS (
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
-             AS new (id, user_id, token_hash, completion_time_ms, points, data, digest, ip, user_agent)
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+             AS new ({_CALLER_COLUMNS},
+                     id, user_id, token_hash, completion_time_ms, points, data, digest, ip, user_agent)
+        WHERE {_IS_CALLER}
     ),
     open AS MATERIALIZED (
-        SELECT id FROM actions WHERE id = ANY ($1) AND state = 'issued' ORDER BY id FOR NO KEY UPDATE
+        SELECT id FROM actions WHERE id = ANY ($5) AND state = 'issued' ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE actions SET state = 'accepted', accepted_at = clock_timestamp(), completion_time_ms = new.completion_time_ms,
            reported_points = new.points, data = new.data, body_digest = decode(new.digest, 'hex'), ip = new.ip,
@@ -100,7 +118,7 @@ _ACCEPT = Prepared(
     WHERE actions.id = new.id AND actions.user_id = new.user_id AND actions.token_hash = decode(new.token_hash, 'hex')
           AND actions.state = 'issued' AND actions.expires_at > clock_timestamp()
     RETURNING actions.id, new.digest
-    """,
+    """,  # noqa: S608 - made of constants only
 )
 
 
@@ -113,6 +131,7 @@ def issue(connection: sa.Connection, wanted: Sequence[Issue], *, max_open: int) 
         _LOCK,
         [array(sorted({_lock_key(each.user_id) for each in wanted}))],
         connection,
+        *_callers(wanted),
         uuid_array([each.action_id for each in wanted]),
         uuid_array([each.user_id for each in wanted]),
         array([each.issued_by for each in wanted]),
@@ -133,6 +152,7 @@ def accept(connection: sa.Connection, completions: Sequence[Acceptance]) -> set[
     """
     rows = _ACCEPT.fetch(
         connection,
+        *_callers(completions),
         uuid_array([each.action_id for each in completions]),
         uuid_array([each.user_id for each in completions]),
         array([each.token_hash.hex() for each in completions]),
@@ -144,6 +164,16 @@ def accept(connection: sa.Connection, completions: Sequence[Acceptance]) -> set[
         text_array([each.user_agent for each in completions]),
     )
     return {(action_id, bytes.fromhex(digest)) for action_id, digest in rows}
+
+
+def _callers(rows: Sequence[Issue | Acceptance]) -> tuple[str, str, str, str]:
+    callers = [row.caller for row in rows]
+    return (
+        uuid_array([each.session_id for each in callers]),
+        uuid_array([each.user_id for each in callers]),
+        array([each.role.value for each in callers]),
+        array([each.status.value for each in callers]),
+    )
 
 
 def next_expiries_s(connection: sa.Connection, user_ids: Collection[UUID]) -> dict[UUID, float]:

@@ -166,6 +166,14 @@ class OneTripLimiter(Limiter):
             context = known[self._context_name] = _Context()
         return context
 
+    def count_again(self) -> None:
+        """Count this request once more: its caller turned out to be another one. Raises RateLimitExceeded."""
+        self.context.counted_view = None
+        self._check_request_limit()
+        if not self.is_view_counted:
+            view = current_app.view_functions[self.identify_request()]
+            super()._check_request_limit(get_qualified_name(view), in_middleware=False)
+
     def _only_counts(self) -> bool:
         """Whether nothing is configured that asks for more than counting all limits in fixed windows."""
         return (

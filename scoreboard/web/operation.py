@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import orjson
 from flask import Response, request
 from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
 from scoreboard.domain.accounts import Role
 from scoreboard.domain.errors import InsufficientPermissions, ScoreboardError, ValidationFailed
-from scoreboard.web.auth import current_caller, optional_caller
+from scoreboard.services.intake import CallerChanged
+from scoreboard.web.auth import confirm_caller, current_caller, optional_caller
 from scoreboard.web.parts import current_parts
 
 V = TypeVar("V", bound=Callable[..., Any])
@@ -55,6 +56,10 @@ class Operation:
     is_body_optional: bool = False
     # Answers 304 to a matching If-None-Match.
     has_etag: bool = False
+    # What it writes, it writes only if the caller is still who they were: so whoever is remembered will do.
+    confirms_caller: bool = False
+    # Of the successful answer.
+    media_type: str = "application/json"
 
 
 def operation(
@@ -71,6 +76,8 @@ def operation(
     is_unlimited: bool = False,
     is_body_optional: bool = False,
     has_etag: bool = False,
+    confirms_caller: bool = False,
+    media_type: str = "application/json",
 ) -> Callable[[V], V]:
     """Declare a view; it gets ``body`` and ``query`` as validated models where declared."""
 
@@ -89,15 +96,29 @@ def operation(
             is_unlimited=is_unlimited,
             is_body_optional=is_body_optional,
             has_etag=has_etag,
+            confirms_caller=confirms_caller,
+            media_type=media_type,
         )
 
         @wraps(view)
         def checked(**arguments: Any) -> Any:
-            _check_access(access)
-            if query is not None:
-                arguments["query"] = parse_query(query)
-            if body is not None:
-                arguments["body"] = parse_body(body, is_optional=is_body_optional)
+            try:
+                _check_access(access)
+                if query is not None:
+                    arguments["query"] = parse_query(query)
+                if body is not None:
+                    arguments["body"] = parse_body(body, is_optional=is_body_optional)
+            except (ScoreboardError, HTTPException):
+                # Whoever isn't let in any more is told so, and nothing else.
+                confirm_caller()
+                raise
+            try:
+                return view(**arguments)
+            except CallerChanged:
+                confirm_caller()
+            except (ScoreboardError, HTTPException):
+                if not confirm_caller():
+                    raise
             return view(**arguments)
 
         checked.operation = declared  # type: ignore[attr-defined]  # read by limits and openapi
@@ -135,17 +156,11 @@ def parse_body(model: type[BaseModel], *, is_optional: bool = False) -> BaseMode
 
 def _read_body() -> bytes:
     length, limit = request.content_length, request.max_content_length
-    # Of a stated length, and not read yet by a limit that looks at a field: straight from the server, at half the cost.
+    # Of a stated length, and not read yet by a limit that looks at a field: as it came in, at half the cost.
     if length is not None and limit is not None and length <= limit and "stream" not in vars(request):
         raw: bytes = request.environ["wsgi.input"].read(length)
-        if len(raw) < length:
-            raise ClientDisconnected
         return raw
-    raw = request.get_data(cache=True)
-    # A body that comes in chunks is cut at the limit without a word: see whether more is waiting.
-    if len(raw) == limit and request.environ["wsgi.input"].read(1):
-        raise RequestEntityTooLarge
-    return raw
+    return request.get_data(cache=True)
 
 
 def parse_query(model: type[BaseModel]) -> BaseModel:

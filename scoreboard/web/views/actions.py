@@ -19,6 +19,7 @@ from scoreboard.services.outcomes import outcome_json, outcome_of
 from scoreboard.services.read_action import read_action, with_rank
 from scoreboard.store import actions
 from scoreboard.store.actions import Action
+from scoreboard.store.sessions import Caller
 from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller
 from scoreboard.web.operation import Access, answer, operation
@@ -47,6 +48,7 @@ def list_types() -> Response:
     body=schemas.ActionRequest,
     answer=answers.IssuedAction,
     limits="request",
+    confirms_caller=True,
     errors=[errors.TooManyOpenActions, errors.NotFound],
 )
 def request_action(body: schemas.ActionRequest) -> Response:
@@ -84,6 +86,7 @@ def request_action(body: schemas.ActionRequest) -> Response:
     status=202,
     also={200: answers.Outcome},
     limits="complete",
+    confirms_caller=True,
     errors=[
         errors.InvalidActionToken,
         errors.ActionTokenExpired,
@@ -100,14 +103,15 @@ def complete_action(body: schemas.ActionCompletion) -> Response:
     if there is one by now.
     """
     parts = current_parts()
-    player = player_of(parts.callers, current_caller(), body.on_behalf_of)
+    caller = current_caller()
+    player = player_of(parts.callers, caller, body.on_behalf_of)
     proof = Proof(body.proof.completion_time, body.proof.checksum, body.proof.points, body.proof.data)
     completion = Completion(body.action_id, body.action_token, proof)
     wait_s = preferred_wait_s()
     if wait_s is None:
-        return _completed(parts, body.action_id, _accept(parts, player, completion))
+        return _completed(parts, body.action_id, _accept(parts, caller, player, completion))
     with parts.hub.expect(body.action_id) as expectation:
-        stored = _accept(parts, player, completion)
+        stored = _accept(parts, caller, player, completion)
         if stored is None or stored.state not in SETTLED:
             with parts.admission.pause() as may_wait:
                 stored = _await(parts, expectation, body.action_id, wait_s if may_wait else 0)
@@ -134,7 +138,8 @@ def _await(parts: Parts, expectation: Expectation, action_id: UUID, wait_s: floa
 def show_action(action_id: UUID) -> Response:
     """For its owner, the system account that acted for its owner, and admins."""
     parts = current_parts()
-    action = read_action(parts.database, parts.board, caller=current_caller(), action_id=action_id)
+    caller = current_caller()
+    action = read_action(parts.database, parts.board, caller=caller, action_id=action_id, now=parts.clock())
     return answer(
         {
             "actionId": str(action.id),
@@ -152,12 +157,13 @@ def show_action(action_id: UUID) -> Response:
     )
 
 
-def _accept(parts: Parts, player: UUID, completion: Completion) -> Action | None:
+def _accept(parts: Parts, caller: Caller, player: UUID, completion: Completion) -> Action | None:
     stored = accept_action(
         parts.database,
         parts.intake,
         parts.catalogue,
         parts.tokens,
+        caller=caller,
         player=player,
         completion=completion,
         origin=request_origin(),
