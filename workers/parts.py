@@ -16,6 +16,8 @@ from scoreboard.store.engine import Database, make_engine
 
 # One connection to work with, one to hold the rebuilder's lock.
 _POOL_SIZE = 2
+# For what is one statement: a task says one at a time.
+_AUTOCOMMIT_POOL_SIZE = 1
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,12 @@ def parts() -> Parts:
     settings = Settings.load()
     assert settings.database_url and settings.redis_url
     client = make_client(settings.redis_url)
+    url = settings.database_url
     return Parts(
-        database=Database(make_engine(settings.database_url, _POOL_SIZE, name="worker")),
+        database=Database(
+            make_engine(url, _POOL_SIZE, name="worker"),
+            autocommitting=make_engine(url, _AUTOCOMMIT_POOL_SIZE, name="worker", is_autocommit=True),
+        ),
         redis=client,
         standings=Standings(client),
         events=EventLog(client),

@@ -8,8 +8,10 @@ from uuid import UUID
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES
 
 from scoreboard.domain.errors import ServiceUnavailable
+from scoreboard.live import broker_transport
 from scoreboard.live.connection import UNAVAILABLE
 
 SETTLE = "scoreboard.settle"
@@ -34,6 +36,8 @@ PRODUCER_TIMEOUT_S, CONSUMER_TIMEOUT_S = 1.0, 5.0
 
 def make_celery(broker_url: str, *, timeout_s: float = PRODUCER_TIMEOUT_S) -> Celery:
     """Late acknowledgement, no results, no prefetching, and no wait for the broker over ``timeout_s``."""
+    # By their names, because Celery reads a transport from the URL alone.
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{broker_transport.__name__}:Transport"))
     app = Celery("scoreboard", broker=broker_url)
     sockets = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "socket_keepalive": True}
     app.conf.update(

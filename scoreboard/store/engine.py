@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import orjson
@@ -11,16 +11,18 @@ from psycopg2.extras import register_uuid
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from scoreboard.store.patience import CONNECT_S
+
 # UUID objects go in and come out of every statement, arrays included.
 register_uuid()  # type: ignore[no-untyped-call]  # its stubs leave it untyped
 
 # A statement that takes longer is broken: every query of the service is an index
-# lookup or a bounded batch. Locks are held for milliseconds; five seconds means a
-# frozen peer, and the caller gets a 503 to retry.
-_SERVER_OPTIONS = (
-    "-c statement_timeout=15000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
-)
-_CONNECT_TIMEOUT_S = 3
+# lookup or a bounded batch, the largest of a worker or a command.
+STATEMENT_S = 15
+# Somebody waits for those of a request.
+REQUEST_STATEMENT_S = 8
+# Locks are held for milliseconds; five seconds means a frozen peer, and the caller gets a 503 to retry.
+_SERVER_OPTIONS = "-c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
 # Waiting longer for a free connection than a client waits for us helps nobody.
 _POOL_TIMEOUT_S = 5
 # TCP gives up on a silent server after idle + interval × count = 25 s instead of two hours.
@@ -34,7 +36,9 @@ def _dumps(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def make_engine(url: str, pool_size: int, *, name: str, is_autocommit: bool = False) -> sa.Engine:
+def make_engine(
+    url: str, pool_size: int, *, name: str, is_autocommit: bool = False, statement_timeout_s: int = STATEMENT_S
+) -> sa.Engine:
     """A lazily connecting engine; call it after fork. ``name`` shows in pg_stat_activity."""
     return sa.create_engine(
         url,
@@ -51,8 +55,8 @@ def make_engine(url: str, pool_size: int, *, name: str, is_autocommit: bool = Fa
         # What people send stays out of exception texts, and so out of the logs.
         hide_parameters=True,
         connect_args={
-            "connect_timeout": _CONNECT_TIMEOUT_S,
-            "options": _SERVER_OPTIONS,
+            "connect_timeout": round(CONNECT_S),
+            "options": f"-c statement_timeout={statement_timeout_s}s {_SERVER_OPTIONS}",
             "application_name": f"scoreboard-{name}",
             **_KEEPALIVES,
         },
@@ -63,10 +67,20 @@ class Database:
     """Where a use case gets its connections: ``write()`` on the primary, ``read()`` where it is cheapest."""
 
     def __init__(
-        self, primary: sa.Engine, replica: sa.Engine | None = None, autocommitting: sa.Engine | None = None
+        self,
+        primary: sa.Engine,
+        replica: sa.Engine | None = None,
+        autocommitting: sa.Engine | None = None,
+        on_replica_lost: Callable[[], None] = lambda: None,
     ) -> None:
+        """``on_replica_lost`` is told of each read that goes to the primary instead.
+
+        Without an engine of their own, autocommitting connections are those of the primary, switched over and
+        back: a server that goes away just then keeps a place in the pool for good. Services bring their own.
+        """
         self.primary = primary
         self.replica = replica
+        self._on_replica_lost = on_replica_lost
         self._autocommitting = autocommitting or primary.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
@@ -97,6 +111,7 @@ class Database:
         try:
             connection = self.replica.connect()
         except UNAVAILABLE:
+            self._on_replica_lost()
             with self.read() as fallback:
                 yield fallback
             return

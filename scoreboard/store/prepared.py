@@ -58,8 +58,9 @@ def _rows(connection: sa.Connection, sql: str, arguments: Sequence[object]) -> l
 
     Raises what SQLAlchemy would, and like it gives up connections that are lost, or stand in the middle of an answer.
     """
-    cursor = connection.connection.cursor()
+    cursor = None
     try:
+        cursor = connection.connection.cursor()
         cursor.execute(sql, arguments)
         return list(cursor.fetchall()) if cursor.description else []
     except psycopg2.Error as error:
@@ -76,7 +77,8 @@ def _rows(connection: sa.Connection, sql: str, arguments: Sequence[object]) -> l
             connection.invalidate(error)
         raise
     finally:
-        cursor.close()
+        if cursor is not None:
+            cursor.close()
 
 
 def uuid_array(values: Iterable[UUID]) -> str:

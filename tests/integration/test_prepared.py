@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -9,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, OperationalError
 
-from scoreboard.store.engine import Database
+from scoreboard.store.engine import Database, make_engine
 from scoreboard.store.prepared import Prepared, array, text_array, uuid_array
 
 TEXTS = Prepared("texts", ["text[]"], "SELECT $1")
@@ -56,3 +57,28 @@ def test_every_connection_prepares_its_own(database: Database) -> None:
         connection.invalidate()
         connection.rollback()
         assert DIVIDE.fetch(connection, 2) == [(3,)]
+
+
+def test_connections_that_are_cut_leave_their_places_free(database_url: str) -> None:
+    database = Database(
+        make_engine(database_url, 1, name="cut"),
+        autocommitting=make_engine(database_url, 1, name="cut", is_autocommit=True),
+    )
+    others = make_engine(database_url, 1, name="test", is_autocommit=True)
+    cut = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'scoreboard-cut'")
+    for connect in (database.write, database.read, database.autocommit) * 3:
+        # Cut just before it goes back to the pool, and just before the next question.
+        for is_asked_again in (False, True):
+            with suppress(OperationalError), connect() as connection:
+                assert DIVIDE.fetch(connection, 2) == [(3,)]
+                with others.connect() as killer:
+                    killer.execute(cut)
+                if is_asked_again:
+                    DIVIDE.fetch(connection, 2)
+            assert database.checked_out() == 0
+            with suppress(OperationalError), connect() as connection:
+                DIVIDE.fetch(connection, 2)
+        with connect() as connection:
+            assert DIVIDE.fetch(connection, 2) == [(3,)]
+    others.dispose()
+    database.dispose()
