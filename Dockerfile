@@ -1,11 +1,16 @@
 # The interpreter that requirements.txt was made with.
-FROM python:3.11-slim-trixie AS build
-COPY requirements.txt /requirements.txt
-# Wheels only, so no compiler is needed; psycogreen has none, but is pure Python.
+ARG BASE=python:3.11-slim-trixie
+FROM ${BASE} AS build
+COPY requirements-pip.txt requirements.txt /
+# Wheels only, so no compiler is needed; psycogreen has none, but is pure Python, and built with the locked setuptools.
+# Nothing installs anything in the finished image.
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --only-binary :all: --no-binary psycogreen --require-hashes --requirement /requirements.txt
+    && /venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes --requirement /requirements-pip.txt \
+    && /venv/bin/pip install --no-cache-dir --only-binary :all: --no-binary psycogreen --no-build-isolation \
+        --require-hashes --requirement /requirements.txt \
+    && /venv/bin/pip uninstall --yes setuptools pip
 
-FROM python:3.11-slim-trixie
+FROM ${BASE}
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin scoreboard
 COPY --from=build /venv /venv
 COPY . /app

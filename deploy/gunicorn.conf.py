@@ -69,6 +69,7 @@ limit_request_field_size = 8190
 # The application logs requests itself, as JSON with their ids.
 accesslog = None
 errorlog = "-"
+logger_class = "scoreboard.web.server_log.ServerLog"
 loglevel = _settings.log_level.lower()
 # Forwarded headers are judged by the application, which knows how many proxies to trust.
 forwarded_allow_ips = ""

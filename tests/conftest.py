@@ -8,15 +8,20 @@ from contextlib import ExitStack
 import pytest
 
 from scoreboard.local import LocalServers
+from tests.servers import servers_in
 from tests.service import Service, open_folder, running_service
 
 StartService = Callable[..., Service]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="minutes instead of seconds; faults write their table")
+
+
 @pytest.fixture(scope="session")
 def local_servers() -> Iterator[LocalServers]:
     """One PostgreSQL and one Valkey for the whole run."""
-    with open_folder() as folder, LocalServers(folder) as servers:
+    with open_folder() as folder, servers_in(folder) as servers:
         yield servers
 
 

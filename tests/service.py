@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from uuid import uuid4
 
 import httpx
@@ -24,6 +26,7 @@ from scoreboard.local import LocalServers
 from scoreboard.local.servers import free_port
 from scoreboard.local.supervisor import Supervisor
 from scoreboard.store.migrate import upgrade
+from tests.servers import servers_in
 
 START_WAIT_S = 45.0
 # One address plays everybody in a test: the limits stay on, further up. Tests of limits set their own.
@@ -42,6 +45,12 @@ GENEROUS_LIMITS = {
 }
 
 
+# The processes that serve, by their names in the Procfile.
+SERVING = ("web", "worker", "beat")
+# From the settings that lead straight to the servers to those that are to be used instead, as through a proxy.
+Reroute = Callable[[Mapping[str, str]], Mapping[str, str]]
+
+
 @dataclass
 class Service:
     """A running service with a database and a Valkey of its own."""
@@ -53,6 +62,11 @@ class Service:
     # Of its own, so that a test can take the web away from under its browsers.
     web: Supervisor
     lines: list[str] = field(default_factory=list)
+    # The server its database is on, and the addresses of database and Valkey when the settings go through a proxy.
+    database_servers: LocalServers | None = None
+    direct_env: dict[str, str] = field(default_factory=dict)
+    # What only one process of that name gets.
+    process_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def database_url(self) -> str:
@@ -80,8 +94,17 @@ class Service:
 
     def start_web(self) -> None:
         """Start the web processes on the port they had; returns when they answer."""
-        start_process(self.web, "web", self.settings_env)
+        self.start("web")
         self.wait_until_up()
+
+    def supervisor_of(self, name: str) -> Supervisor:
+        return self.web if name == "web" else self.supervisor
+
+    def start(self, name: str) -> None:
+        """Start a line of the Procfile with this service's settings, in the place of one that has ended."""
+        supervisor = self.supervisor_of(name)
+        supervisor.forget_ended(name)
+        start_process(supervisor, name, {**self.settings_env, **self.process_env.get(name, {})})
 
     @contextmanager
     def frozen_worker(self) -> Iterator[None]:
@@ -116,9 +139,22 @@ class Service:
 @contextmanager
 def running_service(database_servers: LocalServers, **environment: str) -> Iterator[Service]:
     """Start web, worker and beat with a fresh database and a fresh Valkey; stop them all at the end."""
+    with rerouted_service(database_servers, environment) as service:
+        yield service
+
+
+@contextmanager
+def rerouted_service(
+    database_servers: LocalServers,
+    environment: Mapping[str, str],
+    *,
+    reroute: Reroute = lambda _: {},
+    process_env: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> Iterator[Service]:
+    """The same, with what comes between it and its servers, and with what only the process of some name gets."""
     with ExitStack() as closing:
         folder = closing.enter_context(open_folder())
-        servers = closing.enter_context(LocalServers(folder / "servers", with_postgres=False))
+        servers = closing.enter_context(servers_in(folder / "servers", with_postgres=False))
         port = free_port()
         metrics = folder / "metrics"
         metrics.mkdir(parents=True)
@@ -132,16 +168,27 @@ def running_service(database_servers: LocalServers, **environment: str) -> Itera
             **environment,
         }
         upgrade(settings_env["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg2://"))
+        direct_env = {name: settings_env[name] for name in ("DATABASE_URL", "REDIS_URL")}
+        settings_env.update(reroute(settings_env))
         lines: list[str] = []
         supervisor, web = Supervisor(lines.append), Supervisor(lines.append)
-        closing.callback(supervisor.stop)
-        closing.callback(web.stop)
-        start_process(web, "web", settings_env)
-        for name in ("worker", "beat"):
-            start_process(supervisor, name, settings_env)
-        service = Service(f"http://127.0.0.1:{port}", settings_env, servers, supervisor, web, lines)
+        closing.callback(end_at_once, supervisor)
+        closing.callback(end_at_once, web)
+        url = f"http://127.0.0.1:{port}"
+        service = Service(url, settings_env, servers, supervisor, web, lines, database_servers, direct_env, process_env)
+        for name in SERVING:
+            service.start(name)
         service.wait_until_up()
         yield service
+
+
+def end_at_once(supervisor: Supervisor) -> None:
+    """Kill its processes with all they started; an orderly end costs seconds, and is for tests about it."""
+    for pid in supervisor.pids().values():
+        # Each leads a group of its own; one without members is gone.
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    supervisor.stop()
 
 
 def start_process(supervisor: Supervisor, name: str, environment: dict[str, str]) -> None:

@@ -38,9 +38,9 @@ class Placement:
     notice: str | None = None  # one line for the operator when the home is not the data folder
 
 
-def choose_placement(data_dir: Path) -> Placement:
+def choose_placement(data_dir: Path, software: Software | None = None) -> Placement:
     """The first place where the servers can run; a place that holds data already goes first."""
-    software = find_software()
+    software = software or find_software()
     if os.geteuid() != 0:
         _refuse_foreign_data(data_dir)
         return Placement(data_dir, software, None)

