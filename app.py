@@ -17,14 +17,12 @@ from scoreboard.logs import configure_logging
 from scoreboard.tracing import init_tracing, log_processors
 from scoreboard.web import stream
 from scoreboard.web.auth import access_token, init_auth, load_caller
+from scoreboard.web.bodies import BODY_MAX_BYTES
 from scoreboard.web.errors import register_errors
 from scoreboard.web.limits import init_limits
 from scoreboard.web.observe import add_request_id, init_observation
 from scoreboard.web.parts import EXTENSION, build_parts
 from scoreboard.web.views import accounts, actions, admin, leaderboard, operations, pages, players
-
-# Stated in the API's description; the largest honest body is a few kilobytes.
-BODY_MAX_BYTES = 64 * 1024
 
 
 class OrjsonProvider(JSONProvider):
@@ -88,5 +86,8 @@ def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
         resources={"/v1/*": {"origins": list(origins)}, "/static/*": {"origins": list(origins)}},
         allow_headers=["Authorization", "Content-Type", "Prefer", "X-CSRF-TOKEN", "X-Request-ID", "Last-Event-ID"],
         expose_headers=["ETag", "Preference-Applied", "Retry-After", "X-Request-ID"],
+        # All that there is; and to callers that name no origin of their own, nothing is said about those of others.
+        methods=["GET", "HEAD", "POST"],
+        always_send=False,
         max_age=600,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ from cryptography.fernet import Fernet
 from limits import parse_many
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 ROOT = Path(__file__).resolve().parent
 # Development keys are derived from a fixed phrase so that a restarted development
@@ -54,21 +57,35 @@ def _check_postgres_url(value: str) -> str:
     # Heroku hands out postgres://, which SQLAlchemy no longer accepts.
     for scheme in ("postgres://", "postgresql://"):
         if value.startswith(scheme):
-            return "postgresql+psycopg2://" + value.removeprefix(scheme)
+            value = "postgresql+psycopg2://" + value.removeprefix(scheme)
     if not value.startswith("postgresql+psycopg2://"):
         raise ValueError("must start with postgresql://")
+    try:
+        make_url(value)
+    except (ArgumentError, ValueError):
+        # Not the library's words, which quote the address.
+        raise ValueError("is not an address of the form postgresql://user:password@host:port/name") from None
     return value
+
+
+def _check_port_of(value: str) -> None:
+    try:
+        _ = urlsplit(value).port
+    except ValueError:
+        raise ValueError("has a port that is none") from None
 
 
 def _check_redis_url(value: str) -> str:
     if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
         raise ValueError("must start with redis://, rediss:// or unix://")
+    _check_port_of(value)
     return value
 
 
 def _check_broker_url(value: str) -> str:
     if urlsplit(value).scheme not in {"redis", "rediss", "redis+socket"}:
         raise ValueError("must start with redis://, rediss:// or redis+socket://")
+    _check_port_of(value)
     return value
 
 
@@ -81,6 +98,16 @@ def _check_action_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
                 "each key must be 32 bytes in URL-safe base64; make one with `scoreboard keys rotate`"
             ) from error
     return keys
+
+
+def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        # A pattern, or one with a path, would let in other sites than it seems to, or none.
+        if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?", origin):
+            raise ValueError(
+                f"each must be scheme, host and port as browsers send them (https://a.example): {origin!r}"
+            )
+    return origins
 
 
 Rate = Annotated[str, AfterValidator(_check_rate)]
@@ -144,7 +171,9 @@ class Settings(BaseSettings):
     # Who may call, how often.
     public_leaderboard: bool = Field(True, description="false: reading the board needs a signed-in caller")
     trusted_proxies: int = Field(0, ge=0, le=10, description="proxies in front whose X-Forwarded-For is believed")
-    cors_origins: Words = Field((), description="origins of other sites whose pages may call, separated by commas")
+    cors_origins: Annotated[Words, AfterValidator(_check_origins)] = Field(
+        (), description="origins of other sites whose pages may call, separated by commas"
+    )
     rate_limit_login: Rate = Field("5/15 minutes", description="logins per user name and address")
     rate_limit_login_address: Rate = Field("50/15 minutes", description="logins per address over all names")
     rate_limit_request: Rate = Field("20/minute", description="action requests per user")

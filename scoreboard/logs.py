@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -15,6 +17,12 @@ import structlog
 
 # A busy process writes some thousand lines a second; whoever follows the log sees them this much later.
 _FLUSH_S = 0.2
+# Texts of libraries may quote what was sent to them; the longest that says something is a stack trace.
+_TEXT_MAX, _STACK_MAX = 4_000, 20_000
+# Postgres quotes whole rows, and so names, addresses and password hashes, in this part of its errors.
+_QUOTED_ROW = re.compile(
+    r"\nDETAIL: .*?(?=\n(?:HINT|CONTEXT|LINE \d+): |\n\[SQL|\n\nThe above |\n\nDuring |\Z)", re.DOTALL
+)
 
 
 def configure_logging(level: str, more: Sequence[structlog.types.Processor] = ()) -> None:
@@ -40,12 +48,13 @@ def configure_logging(level: str, more: Sequence[structlog.types.Processor] = ()
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 # Not earlier: whoever else takes the record, such as Sentry, wants the exception itself.
                 structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(
-                    serializer=lambda event, **_: orjson.dumps(event, default=str).decode()
-                ),
+                bound_texts,
+                structlog.processors.JSONRenderer(serializer=_line),
             ],
         )
     )
+    # Python's own warnings too would be lines of another kind.
+    logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -54,6 +63,40 @@ def configure_logging(level: str, more: Sequence[structlog.types.Processor] = ()
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Each limit that is reached would be logged once more here, with the caller's key.
     logging.getLogger("flask-limiter").setLevel(logging.ERROR)
+
+
+def bound_texts(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """A structlog processor, behind all that make texts: no rows of the database, nothing without an end."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            longest = _STACK_MAX if name == "exception" else _TEXT_MAX
+            event[name] = _QUOTED_ROW.sub("", value)[:longest]
+    return event
+
+
+def _line(event: object, **_: object) -> str:
+    try:
+        line = orjson.dumps(event, default=str)
+    except TypeError:
+        # Half of a surrogate pair, which UTF-8 has no bytes for.
+        line = json.dumps(event, default=str).encode()
+    return _visible(line).decode()
+
+
+def _visible(line: bytes) -> bytes:
+    """The same JSON, with an escape for every character that could move a terminal's cursor or break a viewer's line.
+
+    JSON itself asks for those up to U+001F only; there are DEL, the C1 controls, line
+    separators and marks of writing direction.
+    """
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return "".join(char if char.isprintable() else _escaped(char) for char in line.decode()).encode()
+
+
+def _escaped(char: str) -> str:
+    units = char.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 class RequestLog:
@@ -79,7 +122,7 @@ class RequestLog:
         fields["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         for processor in self._more:
             processor(None, "info", fields)
-        self._stream.write(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
+        self._stream.write(_visible(orjson.dumps(fields)) + b"\n")
         if not self._has_news.is_set():
             self._has_news.set()
             if self._flusher is None:

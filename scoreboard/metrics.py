@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.multiprocess import mark_process_dead
 
 # From a cache hit to a request that is about to be given up.
 _LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -25,4 +29,22 @@ UNANNOUNCED = Counter("scoreboard_announce_failures_total", "Batches settled whi
 SWEPT = Counter("scoreboard_swept_total", "Left-behind work picked up by the sweep", ["kind"])
 BOARD_FALLBACKS = Counter("scoreboard_board_fallbacks_total", "Board reads answered by Postgres instead of Redis")
 LIMIT_FALLBACKS = Counter("scoreboard_limit_fallbacks_total", "Requests limited in memory while Redis was down")
+DEGRADED = Counter(
+    "scoreboard_degraded_total", "Done later, in a lesser way or not at all, as a part was away", ["part", "what"]
+)
 REBUILDS = Counter("scoreboard_rebuilds_total", "Rebuilds of the board from Postgres")
+
+
+def forget_dead_processes(folder: Path) -> None:
+    """Take the gauges of ended processes out of the sums, also of those that nobody saw end: a master killed as well.
+
+    ``folder``: PROMETHEUS_MULTIPROC_DIR. Its processes are of this machine.
+    """
+    for file in folder.glob("gauge_live*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+        except PermissionError:
+            continue  # alive, under another account

@@ -7,7 +7,15 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from celery.signals import setup_logging, task_postrun, task_prerun, worker_init, worker_process_init, worker_ready
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    task_postrun,
+    task_prerun,
+    worker_init,
+    worker_process_init,
+    worker_ready,
+)
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -15,6 +23,8 @@ from config import Settings, SettingsError
 from scoreboard.live.broker import CONSUMER_TIMEOUT_S, make_celery
 from scoreboard.logs import configure_logging
 from scoreboard.scheduling import calm_scheduling
+from scoreboard.store.engine import STATEMENT_S
+from scoreboard.store.patience import give_up_on_silence, wait_in_thread
 from scoreboard.tracing import init_reports, init_tracing, log_processors
 from workers.schedule import SCHEDULE
 
@@ -37,6 +47,8 @@ settings = Settings.load()
 app = create_celery(settings)
 
 
+# The first comes before Celery warns of running as root, the second tells it to leave the log alone.
+@celeryd_init.connect
 @setup_logging.connect
 def _set_up_logging(**_: Any) -> None:
     configure_logging(settings.log_level, log_processors(settings))
@@ -61,6 +73,7 @@ def _show_metrics(**_: Any) -> None:
 def _start_process(**_: Any) -> None:
     init_tracing(settings, "worker")
     calm_scheduling()
+    give_up_on_silence(wait_in_thread, STATEMENT_S)
     # What is loaded by now stays: searching it for garbage again and again was a sixth of a settlement's time. The
     # objects of a batch of a thousand are about fifty thousand, and all but exceptions go without a search.
     gc.freeze()

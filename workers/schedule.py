@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from celery.beat import ScheduleEntry, Scheduler
 
+from scoreboard import metrics
 from scoreboard.live import broker
 from scoreboard.live.broker import QUEUE_MAX_MESSAGES, queue_length
 
@@ -29,9 +30,11 @@ class BoundedScheduler(Scheduler):
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         try:
             if queue_length(self.app) >= QUEUE_MAX_MESSAGES:
+                metrics.DEGRADED.labels("workers", "schedule").inc()
                 log.warning("schedule_skipped", task=entry.task, hint="no worker takes messages from the queue")
                 return
         except Exception as error:  # the broker's client raises many kinds; the schedule goes on
+            metrics.DEGRADED.labels("broker", "schedule").inc()
             log.warning("broker_unavailable", error=str(error))
             return
         super().apply_entry(entry, producer=producer)

@@ -38,6 +38,7 @@ def settle(action_ids: list[str]) -> None:
             is_announced = announce(work.database, work.standings, work.events, settled)
         except POSTGRES_UNAVAILABLE as error:
             log.warning("settle_postponed", error=str(error).splitlines()[0], actions=len(action_ids))
+            metrics.DEGRADED.labels("postgres", "settle").inc(len(action_ids))
             return
     for state, count in Counter(each.outcome.state for each in settled).items():
         metrics.SETTLED.labels(state).inc(count)
@@ -57,6 +58,7 @@ def sweep() -> None:
         swept = sweep_up(work.database, work.catalogue, work.standings, work.events)
     except POSTGRES_UNAVAILABLE as error:
         log.warning("sweep_postponed", error=str(error).splitlines()[0])
+        metrics.DEGRADED.labels("postgres", "sweep").inc()
         return
     for state, count in swept.outcomes.items():
         metrics.SETTLED.labels(state).inc(count)

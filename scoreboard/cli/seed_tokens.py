@@ -25,10 +25,12 @@ class AccessTokens:
         has_key_pair = self._headers["alg"] == "RS256"
         self._key = str(settings.jwt_private_key) if has_key_pair else settings.jwt_signing_secret
         self._ttl_s = self._claims["exp"] - self._claims["iat"]
+        # The pattern has just been dated by the clock that the service judges by.
+        self._ahead_s = self._claims["iat"] - time.time()
 
     def sign(self, players: Iterable[Seeded]) -> Iterator[str]:
         """A token for each, good from now on."""
-        now = int(time.time())
+        now = int(time.time() + self._ahead_s)
         claims = {**self._claims, "iat": now, "nbf": now, "exp": now + self._ttl_s}
         for each in players:
             claims |= {

@@ -48,3 +48,10 @@ def load_script(client: redis.Redis, name: str) -> Script:
 def text(value: Any) -> str:
     """A reply as text, whatever the protocol version made of it."""
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def redis_time(client: redis.Redis) -> float:
+    """The time in Unix seconds by the clock of Redis, for what others are going to compare. Raises redis errors."""
+    reply: Any = client.time()
+    seconds, microseconds = reply
+    return float(seconds) + float(microseconds) / 1_000_000

@@ -13,7 +13,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -54,18 +54,19 @@ class Bell(Protocol):
 class Doorbell:
     """``ring`` from any thread; a background thread sends."""
 
-    def __init__(self, bell: Bell) -> None:
+    def __init__(self, bell: Bell, on_lost: Callable[[int], None] = lambda _: None) -> None:
+        """``on_lost`` is told how many ids no worker was told of: the sweep will find them."""
         self._bell = bell
+        self._on_lost = on_lost
         self._waiting: queue.Queue[UUID] = queue.Queue(_QUEUE_MAX)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self.lost = 0
 
     def ring(self, action_id: UUID) -> None:
         try:
             self._waiting.put_nowait(action_id)
         except queue.Full:
-            self.lost += 1
+            self._on_lost(1)
             return
         if self._thread is None:
             self._start()
@@ -84,7 +85,7 @@ class Doorbell:
             try:
                 self._gather(batch)
             except Exception as error:  # the broker's client raises many kinds; none may end the thread
-                self.lost += len(batch)
+                self._on_lost(len(batch))
                 log.warning("doorbell_failed", error=str(error), actions=len(batch))
             now = time.monotonic()
             is_busy = len(batch) > _BUSY_PER_S * (now - sent_at)
@@ -103,7 +104,7 @@ class Doorbell:
                 break
             time.sleep(_LOOK_S)
         if messages >= QUEUE_MAX_MESSAGES:
-            self.lost += len(batch)
+            self._on_lost(len(batch))
         else:
             self._bell(batch)
 

@@ -80,14 +80,19 @@ class Hub:
         interval_s: float,
         heartbeat_s: float = 15.0,
         unavailable: tuple[type[Exception], ...] = (),
+        on_unchecked: Callable[[], None] = lambda: None,
     ) -> None:
-        """``unavailable``: what ``read_top`` and ``find_alive`` raise when nothing can answer them."""
+        """``unavailable``: what ``read_top`` and ``find_alive`` raise when nothing can answer them.
+
+        ``on_unchecked`` is told when nobody knows which of the open streams should end.
+        """
         self._log = event_log
         self._read_top = read_top
         self._find_alive = find_alive
         self._interval_s = interval_s
         self._heartbeat_s = heartbeat_s
         self._beats_at = time.monotonic() + heartbeat_s
+        self._on_unchecked = on_unchecked
         self._unavailable: tuple[type[Exception], ...] = (*UNAVAILABLE, *unavailable)
         self._audience = Audience()
         # One lock for all that must not change between a snapshot and what follows it.
@@ -361,5 +366,6 @@ class Hub:
             alive = self._find_alive(sessions)
         except self._unavailable as error:
             log.warning("hub_sessions_unchecked", error=str(error))
+            self._on_unchecked()
             return
         self._audience.end_sessions(sessions - alive)

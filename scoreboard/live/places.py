@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import groupby
 from uuid import UUID, uuid4
 
@@ -13,7 +14,7 @@ import redis
 import structlog
 
 from scoreboard.domain.errors import TooManyStreams
-from scoreboard.live.connection import UNAVAILABLE, load_script
+from scoreboard.live.connection import UNAVAILABLE, load_script, redis_time
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +33,12 @@ class StreamPlaces:
     While Redis is down each process counts for itself alone, so the caps hold per process.
     """
 
-    def __init__(self, client: redis.Redis, *, per_user: int, per_ip: int) -> None:
+    def __init__(
+        self, client: redis.Redis, *, per_user: int, per_ip: int, on_fallback: Callable[[], None] = lambda: None
+    ) -> None:
+        """``on_fallback`` is told of each place that only this process knows of."""
         self._client = client
+        self._on_fallback = on_fallback
         self._claim = load_script(client, "claim_stream")
         self._caps = {"user": per_user, "ip": per_ip}
         self._open: dict[str, list[str]] = {}
@@ -50,6 +55,7 @@ class StreamPlaces:
             refused = self._claim(keys=list(keys), args=[place, _LEASE_S, *keys.values()])
         except UNAVAILABLE as error:
             log.warning("stream_places_unavailable", error=str(error))
+            self._on_fallback()
             refused = self._is_full_here(keys)
         if refused:
             raise TooManyStreams(_RETRY_AFTER_S)
@@ -89,7 +95,8 @@ class StreamPlaces:
         with self._lock:
             # By key, so that the many streams of one address are one command.
             leases = sorted((key, place) for place, keys in self._open.items() for key in keys)
-        end = int(time.time()) + _LEASE_S
+        # By the clock that is going to look whether they have run out.
+        end = int(redis_time(self._client)) + _LEASE_S
         for start in range(0, len(leases), _RENEW_BATCH):
             with self._client.pipeline(transaction=False) as pipeline:
                 for key, held in groupby(leases[start : start + _RENEW_BATCH], key=lambda lease: lease[0]):

@@ -76,6 +76,7 @@ class Standings:
         prefix = f"sb:{{{board}}}:"
         self._standings, self._players = prefix + "standings", prefix + "players"
         self._version, self._whole, self._token = prefix + "version", prefix + "whole", prefix + "rebuild"
+        self._versions = prefix + "versions"
         self._apply = load_script(client, "apply_standings")
         self._read = load_script(client, "read_standings")
         self._fill = load_script(client, "fill_standings")
@@ -89,7 +90,7 @@ class Standings:
         arguments: list[Any] = [2 * TOP_SIZE - 1]
         for standing in standings:
             arguments += _pack(standing)
-        keys = [self._standings, self._players, self._version, self._whole]
+        keys = [self._standings, self._players, self._version, self._whole, self._versions]
         whole, version, before, after, ranks = self._apply(keys=keys, args=arguments)
         moves = tuple(
             Move(standing.user_id, _rank(ranks[2 * i]), _rank(ranks[2 * i + 1]), ranks[2 * i] != -2)
@@ -120,7 +121,7 @@ class Standings:
 
     def begin_rebuild(self, token: str) -> None:
         """Empty the board; from now on only Postgres is served until ``finish_rebuild``."""
-        keys = [self._standings, self._players, self._whole, self._token]
+        keys = [self._standings, self._players, self._whole, self._token, self._versions]
         self._begin(keys=keys, args=[token, _REBUILD_LEASE_S])
 
     def fill(self, rows: Sequence[RawStanding], token: str) -> None:
@@ -129,7 +130,7 @@ class Standings:
         Older versions change nothing. Cheapest from the board's end upwards: each then
         goes in before all others. Raises RebuildOvertakenError.
         """
-        keys = [self._standings, self._players, self._token]
+        keys = [self._standings, self._players, self._token, self._versions]
         for start in range(0, len(rows), FILL_BATCH):
             packed = b"".join(_records(rows[start : start + FILL_BATCH]))
             try:
@@ -156,9 +157,14 @@ class Standings:
     def count_players(self) -> int:
         return int(self._client.zcard(self._standings))
 
+    def sum_versions(self) -> int:
+        """The sum of all players' versions, hidden ones' too: it tells an older copy from the present state."""
+        total: Any = self._client.get(self._versions)
+        return int(total or 0)
+
     def _run_id(self) -> str:
         info: Any = self._client.info("server")
-        # Some managed servers hide it; then a restart can't be told and the count comparison has to do.
+        # Some managed servers hide it; then a restart can't be told, and comparing the sums has to do.
         return str(info.get("run_id", "unknown"))
 
 

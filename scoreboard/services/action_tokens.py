@@ -13,7 +13,6 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 import orjson
@@ -75,16 +74,17 @@ class TokenBox:
             raise InvalidActionToken from None
         return ActionClaims(UUID(action_id), UUID(user_id), action_type, proof_key)
 
-    def seal_ticket(self, claims: TicketClaims) -> str:
+    def seal_ticket(self, claims: TicketClaims, now: float) -> str:
+        """``now`` in Unix seconds, by the clock that ``open_ticket`` is going to be asked with."""
         parts = [claims.session_id.hex, claims.user_id.hex, claims.access_expires_at]
-        return self._tickets.encrypt(orjson.dumps(parts)).decode()
+        return self._tickets.encrypt_at_time(orjson.dumps(parts), int(now)).decode()
 
-    def open_ticket(self, ticket: str, ttl_s: int, now: datetime) -> TicketClaims | None:
+    def open_ticket(self, ticket: str, ttl_s: int, now: float) -> TicketClaims | None:
         """None for a forged or stale ticket."""
         if len(ticket) > TOKEN_MAX_LENGTH or not ticket.isascii():
             return None
         try:
-            plain = self._tickets.decrypt_at_time(ticket.encode(), ttl_s, int(now.timestamp()))
+            plain = self._tickets.decrypt_at_time(ticket.encode(), ttl_s, int(now))
             session_id, user_id, expires_at = orjson.loads(plain)
         except (InvalidToken, ValueError):
             return None

@@ -12,10 +12,11 @@ import redis
 import sqlalchemy as sa
 
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
-from scoreboard.live.connection import text
+from scoreboard.live.connection import redis_time, text
 from scoreboard.store import actions
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.engine import Database
+from scoreboard.store.patience import patience
 from scoreboard.store.tables import users
 
 _WORKER_SEEN = "sb:worker:seen"
@@ -23,6 +24,8 @@ _WORKER_SEEN = "sb:worker:seen"
 WORKER_SILENT_S = 15
 # An accepted action older than this says that the workers don't keep up.
 _UNSETTLED_LATE_S = 30
+# A load balancer asks every few seconds; a Postgres that takes longer for an index lookup is not well.
+_HEALTH_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,9 @@ class Part:
         return {"status": self.status, "latencyMs": self.latency_ms, "detail": self.detail}
 
 
-def note_worker(client: redis.Redis, now: float | None = None) -> None:
-    """A worker says that it is there."""
-    client.set(_WORKER_SEEN, f"{now or time.time():.3f}", ex=WORKER_SILENT_S * 40)
+def note_worker(client: redis.Redis) -> None:
+    """A worker says that it is there, by the clock of Redis: others read it, and their own may be minutes away."""
+    client.set(_WORKER_SEEN, f"{redis_time(client):.3f}", ex=WORKER_SILENT_S * 40)
 
 
 def is_up(database: Database) -> bool:
@@ -75,12 +78,12 @@ def count_accounts(database: Database) -> dict[str, int]:
 
 
 def read_backlog(database: Database) -> actions.Backlog:
-    with database.read() as connection:
+    with patience(_HEALTH_S), database.read() as connection:
         return actions.measure_backlog(connection)
 
 
 def _select_1(database: Database) -> None:
-    with database.read() as connection:
+    with patience(_HEALTH_S), database.read() as connection:
         connection.execute(sa.text("SELECT 1"))
 
 
@@ -98,11 +101,12 @@ def _timed(ask: Callable[[], Any], failures: tuple[type[Exception], ...], unit: 
 def _workers(client: redis.Redis) -> Part:
     try:
         seen: Any = client.get(_WORKER_SEEN)
+        now = redis_time(client)
     except REDIS_UNAVAILABLE as error:
         return Part("down", None, type(error).__name__)
     if seen is None:
         return Part("down", None, "no worker has been seen")
-    age_s = max(0.0, time.time() - float(text(seen)))
+    age_s = max(0.0, now - float(text(seen)))
     return Part("ok" if age_s < WORKER_SILENT_S else "down", None, f"last seen {age_s:.0f} s ago")
 
 

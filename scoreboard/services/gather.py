@@ -29,7 +29,7 @@ _COMPANY_WAIT_S = 0.004
 # Requests that may wait; more than a process can serve in the time they would wait.
 _WAITING_MAX = 5_000
 # Longer than Postgres is given for any statement, so that its own error arrives first.
-_WAIT_S = 20.0
+_WAIT_S = 14.0
 # How often one thread looks for those who have waited too long: a timer for each would cost as much as its wait.
 _LOOK_S = 0.5
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID
 
 from scoreboard.domain.accounts import Role
@@ -16,13 +15,16 @@ from scoreboard.store.engine import Database
 from scoreboard.store.sessions import Caller
 
 
-def read_action(database: Database, board: BoardReader, *, caller: Caller, action_id: UUID) -> Action:
-    """An action for its owner, the system account that acted for its owner, or an admin. Raises NotFound."""
+def read_action(database: Database, board: BoardReader, *, caller: Caller, action_id: UUID, now: float) -> Action:
+    """An action for its owner, the system account that acted for its owner, or an admin. Raises NotFound.
+
+    ``now``: Unix seconds by the database's clock, which judges whether an action has expired.
+    """
     with database.read() as connection:
         action = actions.get_action(connection, action_id)
     if action is None or not _may_see(caller, action):
         raise NotFound("There is no such action.")
-    if action.state is State.ISSUED and action.expires_at <= datetime.now(UTC):
+    if action.state is State.ISSUED and action.expires_at.timestamp() <= now:
         return replace(action, state=State.EXPIRED)
     return with_rank(board, action)
 

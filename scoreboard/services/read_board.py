@@ -34,6 +34,9 @@ _FAR_DOWN = 1_000
 # and no answer after as long again.
 _COUNT_SHARE = 1 / 20
 _COUNT_AGE_MAX_S = 10.0
+# After Redis gave no answer one caller at a time asks it again, this often; each waits for some seconds if it hangs,
+# while the others go to Postgres at once.
+_ASK_AGAIN_S = 1.0
 # Fewer are counted in some milliseconds.
 _MANY_PLAYERS = 50_000
 
@@ -88,11 +91,15 @@ class BoardReader:
         on_fallback: Callable[[], None] = lambda: None,
         *,
         wait_s: float = _WAIT_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.database = database
         self.standings = standings
         self._on_fallback = on_fallback
+        self._clock = clock
         self._was_away = False
+        # From when on Redis may be asked, after it gave no answer.
+        self._ask_at: float | None = None
         self._walks = threading.BoundedSemaphore(_WALKS_AT_ONCE)
         self._reads = threading.BoundedSemaphore(_READS_AT_ONCE)
         self._wait_s = wait_s
@@ -157,6 +164,23 @@ class BoardReader:
         return self._players.read(lambda: board.count_players(connection))
 
     def _from_redis(self, read: Callable[[], Slice | None]) -> Slice | None:
+        found = self._ask_redis(read) if self._may_ask_redis() else None
+        if found is None:
+            self._was_away = True
+            self._on_fallback()
+        return found
+
+    def _may_ask_redis(self) -> bool:
+        if self._ask_at is None:
+            return True
+        now = self._clock()
+        if now < self._ask_at:
+            return False
+        # The next one's turn comes only then, also if this one gets no answer before.
+        self._ask_at = now + _ASK_AGAIN_S
+        return True
+
+    def _ask_redis(self, read: Callable[[], Slice | None]) -> Slice | None:
         try:
             found = read()
             if found is not None and self._was_away:
@@ -168,8 +192,7 @@ class BoardReader:
                 self._players.note(found.board.total_players)
         except UNAVAILABLE as error:
             log.warning("board_read_from_postgres", error=str(error))
-            found = None
-        if found is None:
-            self._was_away = True
-            self._on_fallback()
+            self._ask_at = self._clock() + _ASK_AGAIN_S
+            return None
+        self._ask_at = None
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from scoreboard.live.standings import FILL_BATCH, RebuildOvertakenError, Standin
 from scoreboard.services.publish import publish_quietly
 from scoreboard.store import board
 from scoreboard.store.engine import Database
+from scoreboard.store.patience import patience
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 _LOCK = 0x5C0_2EB0
 # Rebuilds take seconds; asking so often costs nothing beside them.
 _LOOK_AGAIN_S = 0.2
+# Until the first of millions of rows: they have to be put in order.
+_REBUILD_PATIENCE_S = 300.0
 
 
 class RebuildRunningError(Exception):
@@ -46,11 +49,13 @@ def rebuild_board(
     (Redis was emptied meanwhile: try again), and redis and SQLAlchemy errors.
     """
     started_at = time.monotonic()
-    with _only_one(database, wait_s) as connection:
+    with _only_one(database, wait_s) as connection, patience(_REBUILD_PATIENCE_S):
         token = uuid4().hex
         # Before Postgres is read: a change between the two would be emptied out, and missing in what is read.
         standings.begin_rebuild(token)
-        written = _fill(board.stream_raw_standings(connection, batch=batch), standings, token, on_progress)
+        # Closed here also when a fill fails: its cursor must not outlive the transaction.
+        with closing(board.stream_raw_standings(connection, batch=batch)) as batches:
+            written = _fill(batches, standings, token, on_progress)
         standings.finish_rebuild(token)
     publish_quietly(events, [board_changed(None)])
     log.info("board_rebuilt", accounts=written, seconds=round(time.monotonic() - started_at, 3))
@@ -76,7 +81,7 @@ def _fill(
 
 
 def ensure_board(database: Database, standings: Standings, events: EventLog, *, compare: bool = False) -> bool:
-    """Rebuild if the board is not whole or, with ``compare``, lacks players; true when it did."""
+    """Rebuild if the board is not whole or, with ``compare``, differs from Postgres; true when it did."""
     if standings.is_whole() and not (compare and _is_off(database, standings)):
         return False
     try:
@@ -88,18 +93,23 @@ def ensure_board(database: Database, standings: Standings, events: EventLog, *, 
 
 
 def _is_off(database: Database, standings: Standings) -> bool:
-    """Whether Redis lacks players of Postgres or has too many, beyond what is noted for publishing.
+    """Whether Redis shows other players than Postgres, or older or newer standings of them.
 
-    Redis is counted before and after, because people register meanwhile.
+    Redis is asked before and after, because all goes on meanwhile: what it had before, Postgres has; what
+    Postgres has, and what is not noted as on its way, Redis has after it.
     """
-    before = standings.count_players()
+    players, versions = standings.count_players(), standings.sum_versions()
     with database.read() as connection:
-        players, noted = board.count_players_and_notes(connection)
-    after = standings.count_players()
-    is_off = players - noted > after or before > players + noted
-    if is_off:
-        log.warning("board_count_differs", redis=after, postgres=players, noted=noted)
-    return is_off
+        totals = board.read_totals(connection)
+    players_after, versions_after = standings.count_players(), standings.sum_versions()
+    if totals.players - totals.noted > players_after or players > totals.players + totals.noted:
+        log.warning("board_count_differs", redis=players_after, postgres=totals.players, noted=totals.noted)
+        return True
+    if totals.versions - totals.versions_pending > versions_after or versions > totals.versions:
+        pending = totals.versions_pending
+        log.warning("board_versions_differ", redis=versions_after, postgres=totals.versions, pending=pending)
+        return True
+    return False
 
 
 @contextmanager

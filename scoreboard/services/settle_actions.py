@@ -11,7 +11,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from uuid_utils.compat import uuid7
 
 from scoreboard.domain.rules import BURST_WINDOW, RULES, Rule
@@ -19,9 +19,14 @@ from scoreboard.services.catalogue import Catalogue
 from scoreboard.services.judge_actions import Batch, Settled, judge_actions
 from scoreboard.store import audit, settlements, signals
 from scoreboard.store.engine import UNAVAILABLE, Database
-from scoreboard.store.settlements import Accepted
+from scoreboard.store.settlements import Accepted, PlayersBusyError
 
 log = structlog.get_logger(__name__)
+
+# Another worker holds a player for some 0.3 s at most. Who holds one for longer is no worker, and not waited for.
+_BUSY_WAIT_S = 0.5
+#: What is wrong with a row, and not with the server: Postgres refuses it, or the driver a value in it.
+_REFUSED = (SQLAlchemyError, ValueError, TypeError)
 
 
 def settle_actions(
@@ -29,7 +34,8 @@ def settle_actions(
 ) -> list[Settled]:
     """Settle those of the actions that are accepted and in nobody else's hands; committed when this returns.
 
-    An action that can't be settled ends as ``failed`` and holds up nobody else.
+    An action that can't be settled ends as ``failed`` and holds up nobody else; nor does one
+    whose player somebody else has locked: it is waited for last, for a moment, and left to the sweep.
     Raises SQLAlchemy's OperationalError when Postgres is down; then nothing has
     changed, or some of them have been settled.
     """
@@ -37,14 +43,96 @@ def settle_actions(
         return []
     try:
         with database.write() as connection:
-            return _settle(connection, catalogue, settlements.lock_accepted(connection, action_ids), rules)
+            settled, busy = _settle(connection, catalogue, settlements.lock_accepted(connection, action_ids), rules)
     except UNAVAILABLE:
         raise
-    except DBAPIError as error:
-        log.error("settlement_refused", error=str(error.orig), actions=len(action_ids))
-    if len(action_ids) == 1:
-        return _fail(database, action_ids[0])
-    # Halves of halves find one bad row among a thousand in twenty transactions.
+    except _REFUSED as error:
+        return _settle_apart(database, catalogue, action_ids, rules, error)
+    return settled + _settle_busy(database, catalogue, busy, rules)
+
+
+def settle_oldest(
+    database: Database,
+    catalogue: Catalogue,
+    *,
+    older_than_s: float,
+    limit: int,
+    rules: Sequence[Rule] = RULES,
+    passed_over: set[UUID] | None = None,
+) -> list[Settled]:
+    """Settle the oldest accepted actions that are in nobody else's hands, as ``settle_actions`` does.
+
+    Fewer than ``limit`` come back when there are no more. Actions that can't be settled now are
+    added to ``passed_over``, and those in it are not looked at.
+    """
+    passed_over = set() if passed_over is None else passed_over
+    claimed: list[UUID] = []
+    try:
+        with database.write() as connection:
+            accepted = settlements.lock_oldest(
+                connection, older_than_s=older_than_s, limit=limit, passing_over=passed_over
+            )
+            claimed = [action.id for action in accepted]
+            settled, busy = _settle(connection, catalogue, accepted, rules)
+        settled += _settle_busy(database, catalogue, busy, rules)
+    except UNAVAILABLE:
+        raise
+    except _REFUSED as error:
+        settled = _settle_apart(database, catalogue, claimed, rules, error)
+    passed_over.update(set(claimed) - {each.outcome.action_id for each in settled})
+    return settled
+
+
+def _settle(
+    connection: sa.Connection,
+    catalogue: Catalogue,
+    accepted: Sequence[Accepted],
+    rules: Sequence[Rule],
+    wait_s: float | None = None,
+) -> tuple[list[Settled], list[UUID]]:
+    """What was settled, and the actions left alone because their players are in other hands."""
+    if not accepted:
+        return [], []
+    # Actions first (skipping what others hold), then players in id order: no two workers wait in a ring.
+    first = min(action.accepted_at for action in accepted if action.accepted_at)
+    user_ids = sorted({action.user_id for action in accepted})
+    locked = settlements.lock_players(connection, user_ids, since=first - BURST_WINDOW, wait_s=wait_s)
+    free = {player.id for player in locked}
+    batch = Batch(uuid7())
+    judge_actions([action for action in accepted if action.user_id in free], locked, catalogue, rules, batch)
+    return _write(connection, batch), [action.id for action in accepted if action.user_id not in free]
+
+
+def _settle_busy(
+    database: Database, catalogue: Catalogue, action_ids: Sequence[UUID], rules: Sequence[Rule]
+) -> list[Settled]:
+    """Settle actions whose players were in other hands a moment ago, most likely another worker's.
+
+    Those who are not free within a moment are left alone once more.
+    """
+    if not action_ids:
+        return []
+    try:
+        with database.write() as connection:
+            accepted = settlements.lock_accepted(connection, action_ids)
+            return _settle(connection, catalogue, accepted, rules, _BUSY_WAIT_S)[0]
+    except PlayersBusyError:
+        log.warning("players_busy", actions=len(action_ids))
+    except UNAVAILABLE:
+        raise
+    except _REFUSED as error:
+        return _settle_apart(database, catalogue, action_ids, rules, error)
+    with database.write() as connection:
+        return _settle(connection, catalogue, settlements.lock_accepted(connection, action_ids), rules)[0]
+
+
+def _settle_apart(
+    database: Database, catalogue: Catalogue, action_ids: Sequence[UUID], rules: Sequence[Rule], error: Exception
+) -> list[Settled]:
+    """Settle what could not be settled together. Halves of halves find one bad row among a thousand in twenty steps."""
+    log.error("settlement_refused", error=str(error).splitlines()[0], actions=len(action_ids))
+    if len(action_ids) <= 1:
+        return [settled for action_id in action_ids for settled in _fail(database, action_id)]
     middle = len(action_ids) // 2
     return [
         settled
@@ -53,49 +141,25 @@ def settle_actions(
     ]
 
 
-def settle_oldest(
-    database: Database, catalogue: Catalogue, *, older_than_s: float, limit: int, rules: Sequence[Rule] = RULES
-) -> list[Settled]:
-    """Settle the oldest accepted actions that are in nobody else's hands, as ``settle_actions`` does.
-
-    Fewer than ``limit`` come back when there are no more.
-    """
-    claimed: list[Accepted] = []
+def _fail(database: Database, action_id: UUID) -> list[Settled]:
+    """One action that the database refuses to settle in any other way; it may refuse this one too."""
     try:
         with database.write() as connection:
-            claimed = settlements.lock_oldest(connection, older_than_s=older_than_s, limit=limit)
-            return _settle(connection, catalogue, claimed, rules)
+            batch = Batch(uuid7())
+            for action in settlements.lock_accepted(connection, [action_id]):
+                batch.fail(action)
+            return _write(connection, batch)
     except UNAVAILABLE:
         raise
-    except DBAPIError as error:
-        log.error("settlement_refused", error=str(error.orig), actions=len(claimed))
-    return settle_actions(database, catalogue, [action.id for action in claimed], rules)
-
-
-def _settle(
-    connection: sa.Connection, catalogue: Catalogue, accepted: Sequence[Accepted], rules: Sequence[Rule]
-) -> list[Settled]:
-    if not accepted:
+    except _REFUSED as error:
+        # It stays accepted, and shows as the oldest that is unsettled, until somebody sees to the database.
+        log.error("action_stuck", action_id=str(action_id), error=str(error).splitlines()[0])
         return []
-    # Actions first (skipping what others hold), then players in id order: no two workers wait in a ring.
-    first = min(action.accepted_at for action in accepted if action.accepted_at)
-    user_ids = sorted({action.user_id for action in accepted})
-    locked = settlements.lock_players(connection, user_ids, since=first - BURST_WINDOW)
-    batch = Batch(uuid7())
-    judge_actions(accepted, locked, catalogue, rules, batch)
-    return _write(connection, batch)
-
-
-def _fail(database: Database, action_id: UUID) -> list[Settled]:
-    """One action that the database refuses to settle in any other way."""
-    with database.write() as connection:
-        batch = Batch(uuid7())
-        for action in settlements.lock_accepted(connection, [action_id]):
-            batch.fail(action)
-        return _write(connection, batch) if batch.judged else []
 
 
 def _write(connection: sa.Connection, batch: Batch) -> list[Settled]:
+    if not batch.judged:
+        return []
     written = settlements.write_settlement(connection, batch.settlement_id, batch.judged, batch.changes)
     if written != len(batch.judged):
         raise RuntimeError("a locked action changed its state")

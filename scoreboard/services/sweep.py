@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 
@@ -71,12 +72,16 @@ def _settle_left_behind(
 ) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     is_redis_up = True
+    # Bounded by the time there is: a batch or two's worth, looked at again by the next sweep.
+    passed_over: set[UUID] = set()
     while True:
-        settled = settle_oldest(database, catalogue, older_than_s=older_than_s, limit=_BATCH)
+        left = len(passed_over)
+        settled = settle_oldest(database, catalogue, older_than_s=older_than_s, limit=_BATCH, passed_over=passed_over)
         # A dead Redis costs a time-out once, not once per batch; the next sweep announces the rest.
         is_redis_up = is_redis_up and announce(database, standings, events, settled)
         outcomes.update(each.outcome.state.value for each in settled)
-        if len(settled) < _BATCH or time.monotonic() >= until:
+        claimed = len(settled) + len(passed_over) - left
+        if claimed < _BATCH or time.monotonic() >= until:
             return outcomes
 
 

@@ -100,6 +100,23 @@ def expire_issued(connection: sa.Connection, *, limit: int) -> int:
     ).rowcount
 
 
+def reopen_failed(connection: sa.Connection, *, before: datetime, limit: int) -> list[tuple[UUID, UUID]]:
+    """Make actions that failed before this moment accepted ones again; action and player of each, ``limit`` at most."""
+    failed = (
+        sa.select(actions.c.id)
+        .where(actions.c.state == State.FAILED.value, actions.c.settled_at < before)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    reopened = connection.execute(
+        sa.update(actions)
+        .where(actions.c.id.in_(failed.scalar_subquery()), actions.c.state == State.FAILED.value)
+        .values(state=State.ACCEPTED.value, reason=None, settled_at=None, settlement_id=None)
+        .returning(actions.c.id, actions.c.user_id)
+    )
+    return [(row.id, row.user_id) for row in reopened]
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
     unsettled: int

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from scoreboard.domain.standings import Board, Entry, RawStanding, Standing, microseconds
-from scoreboard.store.tables import standing_outbox, users
+from scoreboard.store.tables import users
 
 _VISIBLE = sa.text("status <> 'banned' AND NOT is_hidden")
 _ROW = [users.c.id, users.c.username, users.c.score, users.c.score_reached_at]
@@ -38,12 +39,34 @@ def count_players(connection: sa.Connection) -> int:
     return connection.execute(sa.select(sa.func.count()).select_from(users).where(_VISIBLE)).scalar_one()
 
 
-def count_players_and_notes(connection: sa.Connection) -> tuple[int, int]:
-    """Players on the board and standings noted for publishing, of one moment."""
-    players = sa.select(sa.func.count()).select_from(users).where(_VISIBLE).scalar_subquery()
-    noted = sa.select(sa.func.count()).select_from(standing_outbox).scalar_subquery()
-    row = connection.execute(sa.select(players.label("players"), noted.label("noted"))).one()
-    return row.players, row.noted
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All accounts of one moment, and how far Redis may rightly be behind them."""
+
+    # On the board, and standings noted for publishing.
+    players: int
+    noted: int
+    # The sum of the versions of all standings, and what of it has perhaps not been published yet, at most.
+    versions: int
+    versions_pending: int
+
+
+# A note may stand for any number of changes of its player, an action raises a version by one.
+_TOTALS = sa.text(
+    """
+    SELECT count(*) FILTER (WHERE status <> 'banned' AND NOT is_hidden) AS players,
+           CAST(sum(standing_version) AS bigint) AS versions,
+           (SELECT count(*) FROM standing_outbox) AS noted,
+           (SELECT coalesce(sum(standing_version), 0) FROM users WHERE id IN (SELECT user_id FROM standing_outbox))
+           + (SELECT coalesce(sum(cardinality(action_ids)), 0) FROM settlements WHERE announced_at IS NULL) AS pending
+    FROM users
+    """
+)
+
+
+def read_totals(connection: sa.Connection) -> Totals:
+    row = connection.execute(_TOTALS).one()
+    return Totals(row.players, row.noted, row.versions or 0, int(row.pending))
 
 
 def read_board(connection: sa.Connection, *, offset: int, limit: int, total: int | None = None) -> Board:
@@ -90,7 +113,7 @@ def stream_standings(connection: sa.Connection, *, batch: int) -> Iterator[list[
         ]
 
 
-def stream_raw_standings(connection: sa.Connection, *, batch: int) -> Iterator[Sequence[RawStanding]]:
+def stream_raw_standings(connection: sa.Connection, *, batch: int) -> Generator[Sequence[RawStanding], None, None]:
     """Every account's standing for a rebuild, from the board's end upwards, in batches through a server-side cursor.
 
     The rows are the driver's own: SQLAlchemy's would cost more than all the rest.

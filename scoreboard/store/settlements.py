@@ -6,19 +6,25 @@ all there is to do in one round trip.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+from psycopg2.errors import LockNotAvailable
+from sqlalchemy.exc import OperationalError
 
 from scoreboard.domain.accounts import Status
 from scoreboard.domain.ledger import LedgerEntry
 from scoreboard.store.actions import Outcome
 from scoreboard.store.prepared import Prepared, array, text_array, uuid_array
 from scoreboard.store.tables import settlements
+
+
+class PlayersBusyError(Exception):
+    """Somebody holds a player's row for longer than any statement of ours: an operator, or a stuck connection."""
 
 
 class Accepted(NamedTuple):
@@ -87,21 +93,19 @@ _LOCK = Prepared(
 )
 _LOCK_OLDEST = Prepared(
     "lock_oldest",
-    ["interval", "integer"],
+    ["interval", "integer", "uuid[]"],
     f"SELECT {_ACCEPTED} FROM actions WHERE state = 'accepted' AND accepted_at < now() - $1 "  # noqa: S608
-    "ORDER BY accepted_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+    "AND id <> ALL ($3) ORDER BY accepted_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
 )
-_LOCK_PLAYERS = Prepared(
-    "lock_players",
-    ["uuid[]", "timestamptz"],
-    """
+_PLAYERS = """
     SELECT id, username, status, is_hidden, score, score_reached_at, standing_version, total_actions, last_action_at,
            ledger_seq, ledger_hash,
            (SELECT array_agg(accepted_at ORDER BY accepted_at) FROM actions
             WHERE user_id = users.id AND accepted_at > $2)
     FROM users WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE
-    """,
-)
+    """
+_LOCK_PLAYERS = Prepared("lock_players", ["uuid[]", "timestamptz"], _PLAYERS)
+_LOCK_FREE_PLAYERS = Prepared("lock_free_players", ["uuid[]", "timestamptz"], _PLAYERS + "SKIP LOCKED")
 _WRITE = Prepared(
     "write_settlement",
     [
@@ -165,21 +169,36 @@ def lock_accepted(connection: sa.Connection, action_ids: Sequence[UUID]) -> list
     return _accepted(_LOCK.fetch(connection, uuid_array(action_ids)))
 
 
-def lock_oldest(connection: sa.Connection, *, older_than_s: float, limit: int) -> list[Accepted]:
+def lock_oldest(
+    connection: sa.Connection, *, older_than_s: float, limit: int, passing_over: Collection[UUID] = ()
+) -> list[Accepted]:
     """Lock accepted actions that nobody has settled for some seconds, oldest first, skipping those in hand."""
-    return _accepted(_LOCK_OLDEST.fetch(connection, timedelta(seconds=older_than_s), limit))
+    older_than = timedelta(seconds=older_than_s)
+    return _accepted(_LOCK_OLDEST.fetch(connection, older_than, limit, uuid_array(passing_over)))
 
 
 def _accepted(rows: Iterable[tuple[Any, ...]]) -> list[Accepted]:
     return [Accepted._make(row) for row in rows]
 
 
-def lock_players(connection: sa.Connection, user_ids: Sequence[UUID], *, since: datetime) -> list[Player]:
+def lock_players(
+    connection: sa.Connection, user_ids: Sequence[UUID], *, since: datetime, wait_s: float | None
+) -> list[Player]:
     """Lock these players until the transaction ends, always in id order so that two lockers never wait in a ring.
 
-    With the moments since then at which actions of theirs were accepted.
+    With the moments since then at which actions of theirs were accepted. Without ``wait_s`` those in
+    other hands are left out; with it a PlayersBusyError says that one of them was not free in time.
     """
-    return [Player._make(row) for row in _LOCK_PLAYERS.fetch(connection, uuid_array(user_ids), since)]
+    arguments = (uuid_array(user_ids), since)
+    if wait_s is None:
+        return [Player._make(row) for row in _LOCK_FREE_PLAYERS.fetch(connection, *arguments)]
+    connection.exec_driver_sql("SELECT set_config('lock_timeout', %s, true)", (f"{wait_s * 1000:.0f}ms",))
+    try:
+        return [Player._make(row) for row in _LOCK_PLAYERS.fetch(connection, *arguments)]
+    except OperationalError as error:
+        if isinstance(error.orig, LockNotAvailable):
+            raise PlayersBusyError from error
+        raise
 
 
 def write_settlement(

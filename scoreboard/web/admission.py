@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -18,10 +18,12 @@ import orjson
 import structlog
 
 from scoreboard import metrics
-from scoreboard.domain.errors import ServiceUnavailable
+from scoreboard.domain.errors import ScoreboardError, ServiceUnavailable, ValidationFailed
+from scoreboard.web.bodies import Bodies, BodyNotTaken
 from scoreboard.web.observe import STEADY_HEADERS
 
 if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = structlog.get_logger(__name__)
@@ -36,10 +38,15 @@ _RETRY_AFTER_S = 1
 
 
 class Admission:
-    """Counts requests from their head to their answer; streams leave with their first frame."""
+    """Counts requests from the end of their body to their answer; streams leave with their first frame."""
 
-    def __init__(self, at_once: int, *, parked_max: int = PARKED_MAX) -> None:
+    def __init__(
+        self, at_once: int, *, parked_max: int = PARKED_MAX, headers: Sequence[tuple[str, str]] = STEADY_HEADERS
+    ) -> None:
+        """``headers`` go with every answer."""
         self._at_once = at_once
+        self._headers = headers
+        self._bodies = Bodies()
         self._parked_max = parked_max
         self._lock = threading.Lock()
         self._warned_at = 0.0
@@ -50,15 +57,33 @@ class Admission:
         """The application behind this bound."""
 
         def admit(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            if not self._enter() and environ.get("PATH_INFO") not in _ALWAYS:
+            is_let_in = environ.get("PATH_INFO") in _ALWAYS
+            try:
+                # A full process refuses without a look at the body.
+                has_room = (is_let_in or self.working < self._at_once) and self._bodies.take(environ)
+            except BodyNotTaken:
+                return self._refuse_body(start_response)
+            if not has_room:
+                return self._refuse(start_response)
+            if not self._enter() and not is_let_in:
                 self._leave()
                 return self._refuse(start_response)
             try:
-                return application(environ, start_response)
+                return application(environ, self._with_headers(start_response))
             finally:
                 self._leave()
 
         return admit
+
+    def _with_headers(self, start_response: StartResponse) -> StartResponse:
+        """Every answer's headers go along here: each that goes through a response object costs 2 µs on its way."""
+
+        def start(
+            status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
+        ) -> Callable[[bytes], object]:
+            return start_response(status, [*headers, *self._headers], exc_info)
+
+        return start
 
     @contextmanager
     def pause(self) -> Iterator[bool]:
@@ -88,19 +113,27 @@ class Admission:
         if time.monotonic() - self._warned_at > _WARN_EVERY_S:
             self._warned_at = time.monotonic()
             log.warning("overloaded", working=self.working, parked=self.parked, hint="add web processes")
-        body = orjson.dumps(
-            {"success": False, "error": {"code": _ERROR.code, "message": _ERROR.message, "details": {}}}
-        )
+        return self._answer(start_response, "503 SERVICE UNAVAILABLE", _FULL, ("Retry-After", str(_RETRY_AFTER_S)))
+
+    def _refuse_body(self, start_response: Callable[..., object]) -> Iterable[bytes]:
+        metrics.REFUSALS.labels(_NO_BODY.code).inc()
+        return self._answer(start_response, "400 BAD REQUEST", _NO_BODY)
+
+    def _answer(
+        self, start_response: Callable[..., object], status: str, error: ScoreboardError, *more: tuple[str, str]
+    ) -> Iterable[bytes]:
+        body = orjson.dumps({"success": False, "error": {"code": error.code, "message": error.message, "details": {}}})
         headers = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
             ("Cache-Control", "no-store"),
-            ("Retry-After", str(_RETRY_AFTER_S)),
             ("X-Request-ID", uuid4().hex),
-            *STEADY_HEADERS,
+            *more,
+            *self._headers,
         ]
-        start_response("503 SERVICE UNAVAILABLE", headers)
+        start_response(status, headers)
         return [body]
 
 
-_ERROR = ServiceUnavailable(_RETRY_AFTER_S)
+_FULL = ServiceUnavailable(_RETRY_AFTER_S)
+_NO_BODY = ValidationFailed(message="The body is not what HTTP allows, or did not come whole and in time.")

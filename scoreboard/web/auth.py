@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -36,7 +36,11 @@ from scoreboard.web.verified_tokens import AccessClaims
 
 ISSUER = "scoreboard"
 AUDIENCE = "scoreboard-api"
-ACCESS_COOKIE, CSRF_HEADER = "access_token_cookie", "X-CSRF-TOKEN"
+# The library looks at this machine's clock, which may be wrong by a zone; what counts is judged by the database's.
+_CLOCKS_APART_S = 86_400
+# Two processes know the database's clock to some milliseconds, and the times in a token are whole seconds.
+_SAME_CLOCK_S = 2
+CSRF_HEADER = "X-CSRF-TOKEN"
 _API_PATH, _REFRESH_PATH = "/v1", "/v1/auth"
 
 
@@ -50,15 +54,12 @@ def init_auth(app: Flask, settings: Settings) -> None:
         JWT_DECODE_ISSUER=ISSUER,
         JWT_ENCODE_AUDIENCE=AUDIENCE,
         JWT_DECODE_AUDIENCE=AUDIENCE,
+        JWT_DECODE_LEEWAY=_CLOCKS_APART_S,
         JWT_COOKIE_SECURE=settings.is_production,
         JWT_COOKIE_SAMESITE="Lax",
         JWT_COOKIE_CSRF_PROTECT=True,
-        JWT_ACCESS_COOKIE_NAME=ACCESS_COOKIE,
         JWT_ACCESS_CSRF_HEADER_NAME=CSRF_HEADER,
-        JWT_SESSION_COOKIE=False,
-        # Pages never see the tokens themselves; the CSRF cookies must be readable at "/".
-        JWT_ACCESS_COOKIE_PATH=_API_PATH,
-        JWT_REFRESH_COOKIE_PATH=_REFRESH_PATH,
+        **_cookie_places(settings),
     )
     if settings.jwt_private_key and settings.jwt_public_keys:
         app.config.update(JWT_ALGORITHM="RS256", JWT_DECODE_ALGORITHMS=["RS256"])
@@ -69,6 +70,24 @@ def init_auth(app: Flask, settings: Settings) -> None:
     manager = JWTManager(app)
     if settings.jwt_private_key and settings.jwt_public_keys:
         _use_key_pair(manager, settings.jwt_private_key, settings.jwt_public_keys)
+
+
+def _cookie_places(settings: Settings) -> dict[str, str]:
+    """Names and paths. Scripts never see the tokens' cookies; their CSRF companions must be readable at "/".
+
+    In production a browser takes `__Host-` names from this very host over TLS only, so no
+    neighbour under the same domain can slip in cookies of its own. That needs the path "/";
+    the refresh token keeps to its one path, as nobody can slip in its companion.
+    """
+    host, secure = ("__Host-", "__Secure-") if settings.is_production else ("", "")
+    return {
+        "JWT_ACCESS_COOKIE_NAME": f"{host}access_token_cookie",
+        "JWT_ACCESS_COOKIE_PATH": "/" if settings.is_production else _API_PATH,
+        "JWT_ACCESS_CSRF_COOKIE_NAME": f"{host}csrf_access_token",
+        "JWT_REFRESH_COOKIE_NAME": f"{secure}refresh_token_cookie",
+        "JWT_REFRESH_COOKIE_PATH": _REFRESH_PATH,
+        "JWT_REFRESH_CSRF_COOKIE_NAME": f"{host}csrf_refresh_token",
+    }
 
 
 def _use_key_pair(manager: JWTManager, private_key: str, public_keys: str) -> None:
@@ -98,9 +117,15 @@ def _headers() -> dict[str, str] | None:
 
 def access_token(user_id: str, session_id: str) -> str:
     """Needs an application context."""
-    claims = {"sid": session_id, "use": "access"}
+    claims = {"sid": session_id, "use": "access", **_times(current_parts().settings.jwt_access_ttl_s)}
     token: str = create_access_token(user_id, additional_claims=claims, additional_headers=_headers())
     return token
+
+
+def _times(ttl_s: int) -> dict[str, int]:
+    """The times in a token, by the clock that all processes share instead of the library's."""
+    now = int(current_parts().clock())
+    return {"iat": now, "nbf": now, "exp": now + ttl_s}
 
 
 def sign_in_answer(sign_in: SignIn) -> dict[str, object]:
@@ -109,7 +134,12 @@ def sign_in_answer(sign_in: SignIn) -> dict[str, object]:
     access = access_token(identity, session_id)
     refresh = create_refresh_token(
         identity,
-        additional_claims={"sid": session_id, "use": "refresh", "rid": str(sign_in.refresh_id)},
+        additional_claims={
+            "sid": session_id,
+            "use": "refresh",
+            "rid": str(sign_in.refresh_id),
+            **_times(current_parts().settings.jwt_refresh_ttl_s),
+        },
         additional_headers=_headers(),
     )
     user = sign_in.user
@@ -122,8 +152,10 @@ def sign_in_answer(sign_in: SignIn) -> dict[str, object]:
 
 
 def set_cookies(response: Response, answer: dict[str, object]) -> None:
-    set_access_cookies(response, str(answer["accessToken"]))
-    set_refresh_cookies(response, str(answer["refreshToken"]))
+    """Both for as long as the session may last: an expired access token is what tells a page to refresh."""
+    seconds = current_parts().settings.jwt_refresh_ttl_s
+    set_access_cookies(response, str(answer["accessToken"]), max_age=seconds)
+    set_refresh_cookies(response, str(answer["refreshToken"]), max_age=seconds)
 
 
 def drop_cookies(response: Response) -> None:
@@ -149,16 +181,45 @@ def load_caller() -> None:
     """Find out who calls, before limits are counted; a bad credential is raised later, by who needs to know.
 
     Leaves ``g.caller`` and ``g.caller_error``; requests without credentials cost nothing.
+    An operation that has its own statement check the caller gets whoever is remembered.
     """
-    g.caller, g.caller_error, g.access_expires_at = None, None, None
+    g.caller, g.caller_error, g.access_expires_at, g.is_recalled = None, None, None, False
     try:
         claims = _access_claims()
         if claims is None:
             return
         g.access_expires_at = claims.expires_at
-        g.caller = sessions.identify(current_parts().callers, claims.session_id, claims.user_id)
+        callers = current_parts().callers
+        caller = callers.recall(claims.session_id) if _will_be_confirmed() else None
+        g.is_recalled = caller is not None and caller.user_id == claims.user_id
+        g.caller = caller if g.is_recalled else sessions.identify(callers, claims.session_id, claims.user_id)
     except (ScoreboardError, *POSTGRES_UNAVAILABLE) as error:
         g.caller_error = error
+
+
+def _will_be_confirmed() -> bool:
+    view = current_app.view_functions.get(request.endpoint or "")
+    operation = getattr(view, "operation", None)
+    return operation is not None and operation.confirms_caller
+
+
+def confirm_caller() -> bool:
+    """Ask who a caller is who has only been remembered so far; whether it is another one than was thought.
+
+    Raises InvalidToken, AccountBanned; and flask-limiter's RateLimitExceeded when the limits
+    of what the account has become, counted once more, say so.
+    """
+    if not g.get("is_recalled"):
+        return False
+    callers, remembered = current_parts().callers, g.caller
+    g.is_recalled = False
+    callers.forget(remembered.session_id)
+    g.caller = sessions.identify(callers, remembered.session_id, remembered.user_id)
+    is_another: bool = (g.caller.role, g.caller.status) != (remembered.role, remembered.status)
+    if is_another:
+        for limiter in current_app.extensions["limiter"]:
+            limiter.count_again()
+    return is_another
 
 
 def current_caller() -> Caller:
@@ -182,10 +243,10 @@ def _access_claims() -> AccessClaims | None:
     if request.endpoint == "live.stream" and (ticket := request.args.get("ticket")) is not None:
         return _ticket_claims(ticket)
     header = request.headers.get("Authorization")
-    token = _plain_bearer(header) if header is not None else request.cookies.get(ACCESS_COOKIE)
+    token = _plain_bearer(header) if header is not None else request.cookies.get(_cookie_of("access"))
     if token is not None:
         known = current_parts().verified.get(token)
-        if known is not None and (header is not None or _has_csrf_proof(known)):
+        if known is not None and not _is_over(known.expires_at) and (header is not None or _has_csrf_proof(known)):
             return known
     found = _verified("access", is_optional=True)
     if found is None:
@@ -196,6 +257,10 @@ def _access_claims() -> AccessClaims | None:
     if token is not None:
         current_parts().verified.put(token, claims)
     return claims
+
+
+def _cookie_of(use: str) -> str:
+    return str(current_app.config[f"JWT_{use.upper()}_COOKIE_NAME"])
 
 
 def _plain_bearer(header: str) -> str | None:
@@ -210,19 +275,36 @@ def _has_csrf_proof(claims: AccessClaims) -> bool:
     if request.method not in current_app.config["JWT_CSRF_METHODS"]:
         return True
     proof = request.headers.get(CSRF_HEADER, "")
+    if _is_from_elsewhere():
+        return False
     return claims.csrf is not None and hmac.compare_digest(claims.csrf.encode(), proof.encode())
+
+
+def _check_sender() -> None:
+    """What the library does not look at in a call that a cookie signs. Raises CsrfFailed."""
+    if request.method not in current_app.config["JWT_CSRF_METHODS"]:
+        return
+    # Its comparison knows ASCII only, and fails on anything else.
+    if _is_from_elsewhere() or not request.headers.get(CSRF_HEADER, "").isascii():
+        raise CsrfFailed
+
+
+def _is_from_elsewhere() -> bool:
+    """Whether the browser itself says that a page of another site sent this, whatever proof it has."""
+    return request.headers.get("Sec-Fetch-Site") == "cross-site"
 
 
 def _ticket_claims(ticket: str) -> AccessClaims:
     parts = current_parts()
-    now = datetime.now(UTC)
-    claims: TicketClaims | None = parts.tokens.open_ticket(ticket, parts.settings.stream_ticket_ttl_s, now)
-    if claims is None or claims.access_expires_at <= now.timestamp():
+    claims: TicketClaims | None = parts.tokens.open_ticket(ticket, parts.settings.stream_ticket_ttl_s, parts.clock())
+    if claims is None or _is_over(claims.access_expires_at):
         raise InvalidToken
     return AccessClaims(claims.session_id, claims.user_id, claims.access_expires_at, None)
 
 
 def _verified(use: str, *, is_optional: bool) -> dict[str, Any] | None:
+    if "Authorization" not in request.headers and request.cookies.get(_cookie_of(use)):
+        _check_sender()
     try:
         if verify_jwt_in_request(optional=is_optional, refresh=use == "refresh") is None:
             return None
@@ -236,18 +318,29 @@ def _verified(use: str, *, is_optional: bool) -> dict[str, Any] | None:
 
 
 def _checked_claims(claims: dict[str, Any], use: str) -> dict[str, Any]:
-    """A token that lacks a claim, or was made for another use, is no token of ours."""
+    """A token that lacks a claim, or was made for another use, is no token of ours.
+
+    Raises InvalidToken, TokenExpired.
+    """
     try:
         UUID(claims["sid"])
         UUID(claims["sub"])
-        is_ours = claims["use"] == use and claims["type"] == use and bool(claims["jti"]) and int(claims["exp"]) > 0
+        is_ours = claims["use"] == use and claims["type"] == use and bool(claims["jti"])
+        expires_at, not_before = int(claims["exp"]), max(int(claims["iat"]), int(claims["nbf"]))
         if use == "refresh":
             UUID(claims["rid"])
     except (KeyError, ValueError, TypeError, AttributeError):
         raise InvalidToken from None
-    if not is_ours:
+    if not is_ours or not_before > current_parts().clock() + _SAME_CLOCK_S:
         raise InvalidToken
+    if _is_over(expires_at):
+        raise TokenExpired
     return claims
+
+
+def _is_over(expires_at: int) -> bool:
+    """Whether this moment, in Unix seconds, is past; by the clock that all processes share."""
+    return expires_at <= current_parts().clock()
 
 
 def refresh_claims(body_token: str | None) -> tuple[UUID, UUID, bool]:

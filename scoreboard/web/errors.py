@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -51,10 +52,13 @@ _UNAVAILABLE_RETRY_S = 2
 
 
 def register_errors(app: Flask) -> None:
+    # Each path has one spelling: for `//` there would be a redirect in HTML, to an address made of the Host header.
+    app.url_map.merge_slashes = False
     app.register_error_handler(ScoreboardError, _refused)
     app.register_error_handler(HTTPException, _http_error)
-    for kind in (*POSTGRES_UNAVAILABLE, *REDIS_UNAVAILABLE):
-        app.register_error_handler(kind, _unavailable)
+    for part, kinds in (("postgres", POSTGRES_UNAVAILABLE), ("redis", REDIS_UNAVAILABLE)):
+        for kind in kinds:
+            app.register_error_handler(kind, partial(_unavailable, part))
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -82,13 +86,14 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     return _answer(status, code, message, {}, headers)
 
 
-def _unavailable(error: Exception) -> ResponseReturnValue:
-    log.warning("dependency_unavailable", error=str(error).splitlines()[0], kind=type(error).__name__)
+def _unavailable(part: str, error: Exception) -> ResponseReturnValue:
+    metrics.DEGRADED.labels(part, "request").inc()
+    log.warning("dependency_unavailable", error=str(error).partition("\n")[0], kind=type(error).__name__)
     return _refused(errors.ServiceUnavailable(_UNAVAILABLE_RETRY_S))
 
 
 def _unexpected(error: Exception) -> ResponseReturnValue:
-    log.error("request_failed", path=request.path, exc_info=error)
+    log.error("request_failed", path=request.path[:300], exc_info=error)
     return _answer(500, "INTERNAL_ERROR", "Something went wrong on our side.", {}, {})
 
 

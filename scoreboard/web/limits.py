@@ -22,6 +22,7 @@ from scoreboard.domain.accounts import Role, Status, username_key
 from scoreboard.live.limits import make_pool
 from scoreboard.store.sessions import Caller
 from scoreboard.web.limiter import OneTripLimiter
+from scoreboard.web.operation import Access
 from scoreboard.web.parts import current_parts
 
 
@@ -51,7 +52,9 @@ def _caller() -> Caller | None:
 
 
 def _is_signed_in() -> bool:
-    return _caller() is not None
+    """Whether the caller counts as somebody: not where credentials aren't looked at, as for a new account."""
+    operation = getattr(current_app.view_functions.get(request.endpoint or ""), "operation", None)
+    return _caller() is not None and (operation is None or operation.access is not Access.ANYONE)
 
 
 def _is_anonymous() -> bool:

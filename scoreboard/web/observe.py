@@ -17,21 +17,28 @@ from scoreboard import metrics
 from scoreboard.logs import RequestLog
 
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
-# Only our own files; data: for the picture in the address bar. No inline script or style anywhere.
+# Our own scripts, styles, pictures and calls, and nothing else: nothing inline, no frames. Scripts send the forms: the
+# browser's own way would put a password into the address while the scripts are still on their way. Trusted Types, where
+# a browser has them, refuse every text that would become markup or script.
 _CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+    "trusted-types 'none'"
 )
-# Views set none of these, so they are added without looking for them.
+# Views set none of these: the gate adds them without looking for them.
 STEADY_HEADERS = [
     ("Content-Security-Policy", _CONTENT_SECURITY_POLICY),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "same-origin"),
     ("X-Frame-Options", "DENY"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
+    # Named sites import the module by CORS, which this leaves alone; it is for tags that ask nobody.
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 ]
 _HTTPS_HEADER = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+# Our own paths are under 100 characters, addresses under 50; the log keeps enough of others to recognise them.
+_PATH_MAX, _ADDRESS_MAX = 300, 100
 # Requests that load balancers and scrapers make all day.
 _QUIET_ENDPOINTS = frozenset({"operations.health", "operations.show_metrics", "static"})
 # Clients may send any word for a method; a figure for each would grow without a bound.
@@ -43,6 +50,11 @@ def add_request_id(_logger: object, _method: str, event: structlog.types.EventDi
     if has_request_context() and "request_id" in g:
         event["request_id"] = g.request_id
     return event
+
+
+def steady_headers(settings: Settings) -> list[tuple[str, str]]:
+    """What every answer carries, whoever gives it."""
+    return [*STEADY_HEADERS, *([_HTTPS_HEADER] if settings.is_production else [])]
 
 
 def start_request() -> None:
@@ -57,13 +69,17 @@ class _Observer:
 
     def __init__(self, settings: Settings, processors: Sequence[structlog.types.Processor]) -> None:
         self._log = RequestLog(settings.log_level, processors)
-        self._headers = [*STEADY_HEADERS, *([_HTTPS_HEADER] if settings.is_production else [])]
+        self._has_friends = bool(settings.cors_origins)
 
     def finish_request(self, response: Response) -> Response:
         seconds = time.perf_counter() - g.get("started_at", time.perf_counter())
         response.headers.add("X-Request-ID", g.get("request_id") or uuid4().hex)
-        for name, value in self._headers:
-            response.headers.add(name, value)
+        if self._has_friends:
+            # A cache may not show one site the answer that was meant for another, or for none.
+            response.vary.add("Origin")
+        # Whoever may be kept says so; everything else, figures and redirects too, is nobody's to keep.
+        if "Cache-Control" not in response.headers:
+            response.headers.add("Cache-Control", "no-store")
         if response.status_code not in (429, 503):
             # flask-limiter says when to retry on every answer; only a refusal should.
             response.headers.pop("Retry-After", None)
@@ -86,12 +102,13 @@ class _Observer:
         self._log.write(
             {
                 "method": method,
-                "path": request.path,
+                "path": request.path[:_PATH_MAX],
                 "status": status,
                 "ms": round(seconds * 1000, 2),
                 "user_id": str(caller.user_id) if caller else None,
                 "code": g.get("error_code"),
-                "ip": request.remote_addr,
+                # A trusted proxy may pass on whatever its client wrote.
+                "ip": request.remote_addr and request.remote_addr[:_ADDRESS_MAX],
                 "request_id": g.get("request_id"),
             }
         )

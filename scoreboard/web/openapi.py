@@ -16,6 +16,8 @@ from scoreboard.domain.errors import ScoreboardError
 from scoreboard.web.errors import STATUS
 from scoreboard.web.operation import Access, Operation
 
+# Answered for every path that has a GET, or at all.
+_BY_FLASK = {"HEAD", "OPTIONS"}
 _REF = "#/components/schemas/{model}"
 _SECURED: list[dict[str, list[str]]] = [{"bearer": []}, {"cookie": []}]
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
@@ -52,7 +54,7 @@ def _operations() -> list[tuple[Rule, str, Operation]]:
     for rule in current_app.url_map.iter_rules():
         declared = getattr(current_app.view_functions[rule.endpoint], "operation", None)
         if declared is not None:
-            found += [(rule, method, declared) for method in sorted(rule.methods or ()) if method in {"GET", "POST"}]
+            found += [(rule, method, declared) for method in sorted((rule.methods or set()) - _BY_FLASK)]
     return sorted(found, key=lambda each: (each[0].rule, each[1]))
 
 
@@ -74,7 +76,7 @@ def _document() -> dict[str, Any]:
             "schemas": {**_schemas([declared for _, _, declared in operations]), "Error": _ERROR_SCHEMA},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": "access_token_cookie"},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": current_app.config["JWT_ACCESS_COOKIE_NAME"]},
             },
         },
     }
@@ -126,9 +128,9 @@ def _query_parameters(declared: Operation) -> list[dict[str, Any]]:
 
 
 def _responses(declared: Operation) -> dict[str, Any]:
-    responses: dict[str, Any] = {str(declared.status): _success(declared.answer)}
+    responses: dict[str, Any] = {str(declared.status): _success(declared.answer, declared.media_type)}
     for status, model in declared.also.items():
-        responses[str(status)] = _success(model)
+        responses[str(status)] = _success(model, declared.media_type)
     if declared.has_etag:
         responses["304"] = {"description": "Nothing has changed since the ETag in If-None-Match"}
     by_status: dict[int, list[str]] = {}
@@ -137,6 +139,9 @@ def _responses(declared: Operation) -> dict[str, Any]:
     if declared.body:
         by_status.setdefault(413, []).append("BODY_TOO_LARGE")
         by_status.setdefault(415, []).append("UNSUPPORTED_MEDIA_TYPE")
+    if declared.query:
+        # Said by the server, before there is a request to look at.
+        by_status.setdefault(414, []).append("VALIDATION_FAILED")
     for status, codes in sorted(by_status.items()):
         content = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
         responses[str(status)] = {"description": ", ".join(dict.fromkeys(codes)), "content": content}
@@ -156,15 +161,15 @@ def _possible_errors(declared: Operation) -> list[type[ScoreboardError]]:
     return [*possible, errors.ServiceUnavailable]
 
 
-def _success(model: type[BaseModel] | None) -> dict[str, Any]:
+def _success(model: type[BaseModel] | None, media_type: str) -> dict[str, Any]:
     if model is None:
-        return {"description": "Not JSON; see the description"}
+        return {"description": "Not JSON; see the description", "content": {media_type: {"schema": {"type": "string"}}}}
     schema = {
         "type": "object",
         "required": ["success", "data"],
         "properties": {"success": {"const": True}, "data": {"$ref": _REF.format(model=model.__name__)}},
     }
-    return {"description": "Success", "content": {"application/json": {"schema": schema}}}
+    return {"description": "Success", "content": {media_type: {"schema": schema}}}
 
 
 def _camel(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import redis
 from celery import Celery
 from flask import current_app
 from gevent import monkey
+from gevent.socket import wait_read, wait_write
 from gevent.threadpool import ThreadPool
 
 from config import Settings
@@ -29,9 +31,12 @@ from scoreboard.services.intake import Intake
 from scoreboard.services.passwords import Passwords, Runner, run_here
 from scoreboard.services.read_board import BoardReader
 from scoreboard.store import sessions
+from scoreboard.store.clock import DatabaseClock
+from scoreboard.store.engine import REQUEST_STATEMENT_S, Database, make_engine
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
-from scoreboard.store.engine import Database, make_engine
+from scoreboard.store.patience import give_up_on_silence
 from scoreboard.web.admission import Admission
+from scoreboard.web.observe import steady_headers
 from scoreboard.web.verified_tokens import VerifiedTokens
 
 EXTENSION = "scoreboard"
@@ -47,6 +52,8 @@ class Parts:
     admission: Admission
     catalogue: Catalogue
     database: Database
+    # What processes date for each other is dated and judged by this.
+    clock: DatabaseClock
     redis: redis.Redis
     celery: Celery
     standings: Standings
@@ -81,9 +88,10 @@ def build_parts(settings: Settings) -> Parts:
     celery = make_celery(settings.broker_url)
     return Parts(
         settings=settings,
-        admission=Admission(settings.max_requests_at_once),
+        admission=Admission(settings.max_requests_at_once, headers=steady_headers(settings)),
         catalogue=load_catalogue(settings.catalogue_path),
         database=database,
+        clock=DatabaseClock(database),
         redis=client,
         celery=celery,
         standings=standings,
@@ -93,8 +101,13 @@ def build_parts(settings: Settings) -> Parts:
         verified=VerifiedTokens(),
         intake=Intake(database, max_open=settings.max_open_actions),
         hub=_make_hub(settings, database, board),
-        places=StreamPlaces(client, per_user=settings.max_streams_per_user, per_ip=settings.max_streams_per_ip),
-        doorbell=Doorbell(Ringer(celery)),
+        places=StreamPlaces(
+            client,
+            per_user=settings.max_streams_per_user,
+            per_ip=settings.max_streams_per_ip,
+            on_fallback=metrics.DEGRADED.labels("redis", "stream_place").inc,
+        ),
+        doorbell=Doorbell(Ringer(celery), metrics.DEGRADED.labels("broker", "doorbell").inc),
         passwords=Passwords(_hash_runner()),
         tokens=TokenBox(settings.action_keys),
     )
@@ -111,10 +124,12 @@ def _make_database(settings: Settings) -> Database:
     # Of those questions that many requests share each kind is under way once at a time.
     shared = min(_SHARED_QUESTIONS, size // 2)
     replica = settings.database_replica_url
+    make = partial(make_engine, name="web", statement_timeout_s=REQUEST_STATEMENT_S)
     return Database(
-        make_engine(settings.database_url, size - shared, name="web"),
-        make_engine(replica, size, name="web") if replica else None,
-        make_engine(settings.database_url, shared, name="web", is_autocommit=True),
+        make(settings.database_url, size - shared),
+        make(replica, size) if replica else None,
+        make(settings.database_url, shared, is_autocommit=True),
+        metrics.DEGRADED.labels("replica", "read").inc,
     )
 
 
@@ -134,14 +149,22 @@ def _make_hub(settings: Settings, database: Database, board: BoardReader) -> Hub
         interval_s=settings.broadcast_interval_ms / 1000,
         heartbeat_s=settings.heartbeat_s,
         unavailable=POSTGRES_UNAVAILABLE,
+        on_unchecked=metrics.DEGRADED.labels("postgres", "session_check").inc,
     )
 
 
 def _let_psycopg2_yield() -> None:
     """Under gevent a query must not hold up the other requests of the process."""
-    from psycogreen.gevent import patch_psycopg
+    give_up_on_silence(_wait_in_greenlet, REQUEST_STATEMENT_S)
 
-    patch_psycopg()
+
+def _wait_in_greenlet(descriptor: int, is_writing: bool, timeout_s: float) -> bool:
+    wait: Callable[..., object] = wait_write if is_writing else wait_read
+    try:
+        wait(descriptor, timeout=timeout_s)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _hash_runner() -> Runner:

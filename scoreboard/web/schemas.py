@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -86,6 +87,15 @@ def _parse_uuid(value: object) -> object:
     return value
 
 
+def _in_utc(value: datetime) -> datetime:
+    """Postgres takes offsets up to 16 hours only, Python and RFC 3339 up to 24."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Id = Annotated[UUID, BeforeValidator(_parse_uuid)]
 Email = Annotated[
     str, Field(max_length=_EMAIL_MAX, json_schema_extra={"format": "email"}), AfterValidator(_check_email)
@@ -190,5 +200,5 @@ class UsersQuery(PageQuery):
 class AuditQuery(PageQuery):
     event: Annotated[str, Field(max_length=100), AfterValidator(_no_nul)] | None = None
     user_id: UUID | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None

@@ -10,9 +10,7 @@ from __future__ import annotations
 import random
 import resource
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
@@ -211,8 +209,9 @@ def _check_origin(parts: Parts) -> None:
     if request.args.get("ticket") or "Authorization" in request.headers or optional_caller() is None:
         return
     origin = request.headers.get("Origin")
+    # Scheme, host and port, nothing more: "null" and whatever else is none of ours.
     is_foreign = (
-        origin is not None and urlsplit(origin).netloc != request.host and origin not in parts.settings.cors_origins
+        origin is not None and origin.partition("://")[2] != request.host and origin not in parts.settings.cors_origins
     )
     if is_foreign or request.headers.get("Sec-Fetch-Site", "none") not in _SAFE_FETCH_SITES:
         raise errors.InsufficientPermissions("A page of another site opens the stream with a ticket.")
@@ -221,7 +220,7 @@ def _check_origin(parts: Parts) -> None:
 def _seconds_left() -> float | None:
     """Until the caller's access ends; None for anonymous callers."""
     expires_at: int | None = g.get("access_expires_at")
-    return expires_at - datetime.now(UTC).timestamp() if expires_at and g.get("caller") else None
+    return expires_at - current_parts().clock() if expires_at and g.get("caller") else None
 
 
 blueprint = LiveBlueprint("live", __name__, url_prefix="/v1")
@@ -233,6 +232,7 @@ blueprint = LiveBlueprint("live", __name__, url_prefix="/v1")
     access=Access.BOARD,
     query=schemas.StreamQuery,
     answer=None,
+    media_type="text/event-stream",
     limits="stream",
     errors=[errors.TooManyStreams, errors.InsufficientPermissions],
 )
@@ -255,4 +255,5 @@ def create_ticket() -> Response:
     parts = current_parts()
     caller = current_caller()
     claims = TicketClaims(caller.session_id, caller.user_id, int(g.access_expires_at))
-    return answer({"ticket": parts.tokens.seal_ticket(claims), "expiresIn": parts.settings.stream_ticket_ttl_s})
+    ticket = parts.tokens.seal_ticket(claims, parts.clock())
+    return answer({"ticket": ticket, "expiresIn": parts.settings.stream_ticket_ttl_s})

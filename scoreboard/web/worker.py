@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import gevent
+from gunicorn.util import write_nonblock
 from gunicorn.workers.ggevent import GeventWorker
 
 # Streams are ended over this time when the worker stops, so that browsers don't all come back at once.
@@ -118,6 +119,17 @@ class StreamWorker(GeventWorker):
             # A connection that was closed meanwhile is gunicorn's to notice.
             with contextlib.suppress(OSError):
                 joining.finish()
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer what the application could not, as it would have; gunicorn closes the connection in any case."""
+        # Not at the top: this module is loaded before the standard library is patched, and those are not to be.
+        from scoreboard.web.bad_requests import refuse
+
+        application: Any = self.wsgi
+        answer = refuse(application.extensions["scoreboard"].settings, req, addr, exc)
+        # The sender may have gone.
+        with contextlib.suppress(OSError):
+            write_nonblock(client, answer)
 
     def is_already_handled(self, respiter: Any) -> bool:
         if getattr(gevent.getcurrent(), _GIVEN_AWAY, False):

@@ -34,7 +34,11 @@ class Application:
 
 def call(application: Any, path: str = "/v1/leaderboard") -> Answer:
     said: list[tuple[str, dict[str, str]]] = []
-    body = b"".join(application({"PATH_INFO": path}, lambda status, headers: said.append((status, dict(headers)))))
+
+    def start(status: str, headers: list[tuple[str, str]], _exc_info: object = None) -> None:
+        said.append((status, dict(headers)))
+
+    body = b"".join(application({"PATH_INFO": path}, start))
     return *said[0], body
 
 

@@ -1,7 +1,7 @@
 -- Write standings as absolute values; an older version never replaces a newer one.
 --
 -- KEYS  1 sorted set of members by negated score   2 hash player → value
---       3 version counter   4 marker "the board is whole"
+--       3 version counter   4 marker "the board is whole"   5 sum of the players' versions
 -- ARGV  1 highest index of the watched top
 --       then per standing: id (16 bytes), version, score, reached (8 bytes), visible (1 or 0), name
 -- A member is reached .. id; a value is reached .. "version score visible name".
@@ -17,7 +17,7 @@ end
 
 local top_before = redis.call('ZRANGE', standings, 0, top_last)
 local ranks = {}
-local changed = false
+local changed, gained = false, 0
 for i = 2, #ARGV, 6 do
   local id, version, score, reached, visible, name =
     ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
@@ -42,7 +42,7 @@ for i = 2, #ARGV, 6 do
     end
     ranks[#ranks + 1] = old_rank
     ranks[#ranks + 1] = new_rank
-    changed = true
+    changed, gained = true, gained + version - math.max(old_version, 0)
   else
     ranks[#ranks + 1] = -2
     ranks[#ranks + 1] = (version == old_version and old_visible == '1') and rank_of(old_member) or -1
@@ -54,8 +54,11 @@ if changed then
   local now = redis.call('TIME')
   version = math.max(version + 1, now[1] * 1000000 + now[2])
   redis.call('SET', version_key, string.format('%.0f', version))
+  redis.call('INCRBY', KEYS[5], string.format('%.0f', gained))
 end
+-- One that was restarted since may have come back with an older copy: its ranks mean nothing.
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
 return {
-  redis.call('EXISTS', whole_key), string.format('%.0f', version),
+  redis.call('GET', whole_key) == run and 1 or 0, string.format('%.0f', version),
   top_before, redis.call('ZRANGE', standings, 0, top_last), ranks
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from flask import Blueprint, Response
@@ -49,8 +49,9 @@ def _place(cursor: list[int | str] | None) -> tuple[datetime, UUID] | None:
     if cursor is None:
         return None
     try:
-        return datetime.fromisoformat(str(cursor[0])), UUID(str(cursor[1]))
-    except ValueError:
+        # In UTC: Postgres knows no offsets of a day, which somebody's own cursor may have.
+        return datetime.fromisoformat(str(cursor[0])).astimezone(UTC), UUID(str(cursor[1]))
+    except (ValueError, OverflowError):
         raise errors.ValidationFailed({"cursor": "is not a cursor of this list"}) from None
 
 

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
 
-from scoreboard import __version__
+from scoreboard import __version__, metrics
 from scoreboard.domain.accounts import Role
 from scoreboard.domain.errors import AccountBanned, InsufficientPermissions, InvalidToken, TokenExpired
 from scoreboard.services.figures import check_parts, is_up, overall, read_backlog
@@ -48,13 +48,21 @@ def detailed_health() -> Response:
 
 
 @blueprint.get("/metrics")
-@operation("Prometheus metrics", access=Access.ANYONE, answer=None, errors=_REFUSALS, is_unlimited=True)
+@operation(
+    "Prometheus metrics",
+    access=Access.ANYONE,
+    answer=None,
+    media_type="text/plain",
+    errors=_REFUSALS,
+    is_unlimited=True,
+)
 def show_metrics() -> Response:
     """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token."""
     _check_operator()
     app = current_parts()
     registry = REGISTRY
     if app.settings.prometheus_multiproc_dir:
+        metrics.forget_dead_processes(app.settings.prometheus_multiproc_dir)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     collected = generate_latest(registry) + generate_latest(_live_figures(app))

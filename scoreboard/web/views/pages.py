@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, redirect, render_template, url_for
+from flask import Blueprint, Response, current_app, jsonify, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from scoreboard import __version__
@@ -12,8 +12,8 @@ blueprint = Blueprint("pages", __name__)
 
 
 @blueprint.get("/")
-def home() -> str:
-    return render_template("index.html", version=__version__)
+def home() -> Response:
+    return _page("index.html")
 
 
 @blueprint.get("/openapi.json")
@@ -24,8 +24,15 @@ def openapi() -> Response:
 
 
 @blueprint.get("/api/docs")
-def docs() -> str:
-    return render_template("docs.html", api=describe(), version=__version__)
+def docs() -> Response:
+    return _page("docs.html", api=describe())
+
+
+def _page(template: str, **values: object) -> Response:
+    """A page without anybody's data: kept, so that Back is instant, but never shown without asking for a newer one."""
+    page = current_app.make_response(render_template(template, version=__version__, **values))
+    page.headers["Cache-Control"] = "no-cache"
+    return page
 
 
 @blueprint.get("/favicon.ico")

@@ -14,9 +14,11 @@ import { remove, read, write } from "./storage.js";
 const ACCESS_CSRF = "csrf_access_token";
 const REFRESH_CSRF = "csrf_refresh_token";
 
-/** @param {string} name */
+/** In production the names have a prefix, under which no other host of the domain can set one. @param {string} name */
 function cookie(name) {
-  const pair = document.cookie.split("; ").find((entry) => entry.startsWith(`${name}=`));
+  const pairs = document.cookie.split("; ");
+  const find = (/** @type {string} */ start) => pairs.find((entry) => entry.startsWith(`${start}=`));
+  const pair = find(`__Host-${name}`) ?? find(name);
   return pair ? decodeURIComponent(pair.slice(name.length + 1)) : "";
 }
 

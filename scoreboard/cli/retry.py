@@ -1,0 +1,16 @@
+"""``scoreboard retry``."""
+
+from __future__ import annotations
+
+import click
+
+from scoreboard.cli.servers import open_database, resolved_settings
+from scoreboard.services.retry_failed import retry_failed
+
+
+@click.command()
+def command() -> None:
+    """Hand actions that ended as failed to the workers again, once the cause has been removed."""
+    with resolved_settings() as settings:
+        retried = retry_failed(open_database(settings))
+    click.echo(f"{retried} actions wait to be settled again.")

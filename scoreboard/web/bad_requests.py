@@ -1,0 +1,63 @@
+"""The answer to what the application never sees: gunicorn fails before there is a request, or after the answer."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import structlog
+from gunicorn.http import errors
+
+from config import Settings
+from scoreboard import metrics
+from scoreboard.domain.errors import ValidationFailed
+from scoreboard.web.observe import steady_headers
+
+log = structlog.get_logger(__name__)
+
+_TOO_LONG: dict[type[BaseException], tuple[HTTPStatus, str]] = {
+    errors.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "The address is too long."),
+    errors.LimitRequestHeaders: (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too many or too long."),
+}
+# These say that something is wrong with us. The stubs don't know the last two yet.
+_OUR_OWN = (
+    errors.ConfigurationProblem,
+    errors.InvalidResponseHeader,  # type: ignore[attr-defined]
+    errors.InvalidResponseHeaderName,  # type: ignore[attr-defined]
+)
+
+
+def refuse(settings: Settings, request: Any, address: Any, error: BaseException) -> bytes:
+    """The whole answer, logged and counted; ``address`` is the peer's own, as there are no headers to say more.
+
+    gunicorn's own would be a page that quotes the request, without the service's headers, and
+    its log would have the query string, with a ticket in it.
+    """
+    if isinstance(error, errors.ParseException) and not isinstance(error, _OUR_OWN):
+        code = ValidationFailed.code
+        status, message = _TOO_LONG.get(type(error), (HTTPStatus.BAD_REQUEST, "The request is not valid HTTP."))
+        # The kind says enough; the rest of the error is the sender's own words.
+        log.warning("malformed_request", kind=type(error).__name__, ip=_host(address))
+    else:
+        code, status = "INTERNAL_ERROR", HTTPStatus.INTERNAL_SERVER_ERROR
+        message = "Something went wrong on our side."
+        log.error("connection_failed", path=getattr(request, "path", None), ip=_host(address), exc_info=error)
+    metrics.REFUSALS.labels(code).inc()
+    body = orjson.dumps({"success": False, "error": {"code": code, "message": message, "details": {}}})
+    headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("Connection", "close"),
+        ("X-Request-ID", uuid4().hex),
+        *steady_headers(settings),
+    ]
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode("ascii") + body
+
+
+def _host(address: Any) -> str | None:
+    """None for a unix socket."""
+    return address[0] if isinstance(address, tuple) else None
