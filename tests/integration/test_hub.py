@@ -23,6 +23,7 @@ from scoreboard.live.standings import Standings
 from scoreboard.local import LocalServers
 from tests.functional.sse import SseEvent, SseParser
 from tests.integration.test_standings import make_whole, standing
+from tests.servers import servers_in
 from tests.service import open_folder
 
 WAIT_S = 10.0
@@ -232,7 +233,7 @@ def test_a_flush_while_serving_means_reset_for_readers_and_no_silence_after(sett
 
 
 def test_a_restarted_redis_and_an_older_copy_are_survived() -> None:
-    with open_folder() as folder, LocalServers(folder, with_postgres=False) as servers:
+    with open_folder() as folder, servers_in(folder, with_postgres=False) as servers:
         setting = Setting(servers.redis_url)
         mine = uuid4()
         hub = setting.hub()

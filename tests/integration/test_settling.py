@@ -156,16 +156,3 @@ def test_flagging_rules_apply_and_flag(database: Database, catalogue: Catalogue)
     assert user is not None
     assert user.status is Status.FLAGGED
     assert {(row.rule, row.mode) for row in found} == {("always", "enforce"), ("shadow", "shadow")}
-
-
-def test_the_place_does_not_depend_on_the_order_of_settling(database: Database, catalogue: Catalogue) -> None:
-    early, late = add_user(database), add_user(database)
-    # Both have 2 points; the early one reached them first, but is settled last and backwards.
-    early_ids = [add_accepted(database, early.id, Accepted(accepted_s=-40 + place)) for place in range(2)]
-    late_ids = [add_accepted(database, late.id, Accepted(accepted_s=-30 + place)) for place in range(2)]
-    for action_id in [*late_ids, *reversed(early_ids)]:
-        settle_actions(database, catalogue, [action_id])
-    with database.read() as connection:
-        standings = sorted(users.take_standings(connection, [early.id, late.id]), key=lambda each: each.order)
-    assert [each.user_id for each in standings] == [early.id, late.id]
-    assert verify(database, None).findings == []

@@ -1,0 +1,1 @@
+"""Safeguards taken out one by one, to see that a test notices: ``make mutations``."""
