@@ -8,7 +8,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 import structlog
 
-from scoreboard.domain.errors import ServiceUnavailable, TooManyOpenActions
+from scoreboard.domain.errors import TooManyOpenActions
 from scoreboard.services.gather import Gather
 from scoreboard.store import actions, intake, sessions
 from scoreboard.store.actions import Action
@@ -24,8 +24,8 @@ Answer = TypeVar("Answer")
 Refusal = tuple[Action | None]
 
 
-class CallerChanged(ServiceUnavailable):
-    """The caller's session has ended, or the account is not what it was: find out who calls, and ask again."""
+class CallerChanged(Exception):
+    """No answer yet: the session has ended, or the account is not what it was. Find out who calls, and ask again."""
 
 
 class Intake:

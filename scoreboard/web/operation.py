@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
 from scoreboard.domain.accounts import Role
-from scoreboard.domain.errors import InsufficientPermissions, ScoreboardError, ValidationFailed
+from scoreboard.domain.errors import InsufficientPermissions, ScoreboardError, ServiceUnavailable, ValidationFailed
 from scoreboard.services.intake import CallerChanged
 from scoreboard.web.auth import confirm_caller, current_caller, optional_caller
 from scoreboard.web.parts import current_parts
@@ -119,7 +119,11 @@ def operation(
             except (ScoreboardError, HTTPException):
                 if not confirm_caller():
                     raise
-            return view(**arguments)
+            try:
+                return view(**arguments)
+            except CallerChanged:
+                # Twice within a moment: somebody is at work on this account.
+                raise ServiceUnavailable from None
 
         checked.operation = declared  # type: ignore[attr-defined]  # read by limits and openapi
         return checked  # type: ignore[return-value]  # same call as the view, minus what is filled in

@@ -49,12 +49,16 @@ class Postman:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._is_over.set()
-        self._thread.join()
+        self.end()
         self._from.close()
         self._to.close()
         if error is None and self._error is not None:
             raise self._error
+
+    def end(self) -> None:
+        """Take no more; before the server goes."""
+        self._is_over.set()
+        self._thread.join()
 
     def empty_the_bag(self) -> None:
         """Be an honest broker from now on; returns when all copies are delivered and the workers have taken them."""

@@ -45,6 +45,7 @@ def posted(fault_servers: LocalServers) -> Iterator[Posted]:
             rerouted_service(fault_servers, environment, reroute=reroute, process_env=process_env)
         )
         closing.callback(end_at_once, service)
+        closing.callback(postmen[0].end)
         yield Posted(service, postmen[0])
 
 

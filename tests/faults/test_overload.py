@@ -125,9 +125,13 @@ def test_three_times_the_load(fault_service: Service, start_trial: StartTrial, s
         answered = Counter(reply.status for reply in complete(log, small.url, first))
         rate = answered[202] / (time.monotonic() - began_at)
         assert rate > 0, answered
-        stormy = issue(fault_service, int(TIMES * rate * scale.pick(2, 20)))
-        watch = Watch(small.url, small.supervisor.pids()["web"])
-        replies = complete(log, small.url, stormy, rate=TIMES * rate, meanwhile=watch)
+        for times in (TIMES, 2 * TIMES, 4 * TIMES):
+            stormy = issue(fault_service, int(times * rate * scale.pick(2, 20)))
+            watch = Watch(small.url, small.supervisor.pids()["web"])
+            replies = complete(log, small.url, stormy, rate=times * rate, meanwhile=watch)
+            # On a machine that was busy with other things a moment ago it can take more than it did then.
+            if any(reply.status == HTTPStatus.SERVICE_UNAVAILABLE for reply in replies):
+                break
         trial.hit()
         assert_weathered(replies, watch)
         trial.count(replace(fault_service, url=small.url), log)
