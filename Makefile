@@ -115,15 +115,18 @@ define environment
 	@$(1)/bin/$(PIP) install --no-build-isolation --require-hashes --requirement $(2)
 endef
 
+# The tree itself. Setuptools warns at length of what a tree of this shape may do to others in the same environment.
+editable = @PYTHONWARNINGS=ignore $(BIN)/$(PIP) install --no-deps --no-build-isolation --editable .
+
 # Made again when the requirements change. Each list holds all of the one before it.
 $(INSTALLED): requirements-local.txt requirements-pip.txt pyproject.toml
 	$(call environment,$(VENV),requirements-local.txt)
-	@$(BIN)/$(PIP) install --no-deps --no-build-isolation --editable .
+	$(editable)
 	@touch $@
 
 $(DEV_INSTALLED): requirements-dev.txt requirements-pip.txt pyproject.toml
 	$(call environment,$(VENV),requirements-dev.txt)
-	@$(BIN)/$(PIP) install --no-deps --no-build-isolation --editable .
+	$(editable)
 	@touch $(INSTALLED) $@
 
 $(TOOLS_INSTALLED): requirements-tools.txt requirements-pip.txt
