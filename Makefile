@@ -31,7 +31,7 @@ SHARED_OUT := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-re
 test: $(DEV_INSTALLED)
 	@exec $(BIN)/python -m pytest $(SHARED_OUT)
 
-# Every fault at length, one after the other: about a quarter of an hour. It writes the table in docs/reliability.md.
+# Every fault at length, one after the other: about half an hour. It writes the table in docs/reliability.md.
 test-faults: $(DEV_INSTALLED)
 	@exec $(BIN)/python -m pytest tests/faults --long
 
