@@ -12,15 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
-import orjson
 import structlog
 
 from scoreboard import metrics
 from scoreboard.domain.errors import ScoreboardError, ServiceUnavailable, ValidationFailed
 from scoreboard.web.bodies import Bodies, BodyNotTaken
 from scoreboard.web.observe import STEADY_HEADERS
+from scoreboard.web.refusals import bare_answer
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -122,16 +121,8 @@ class Admission:
     def _answer(
         self, start_response: Callable[..., object], status: str, error: ScoreboardError, *more: tuple[str, str]
     ) -> Iterable[bytes]:
-        body = orjson.dumps({"success": False, "error": {"code": error.code, "message": error.message, "details": {}}})
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-            ("X-Request-ID", uuid4().hex),
-            *more,
-            *self._headers,
-        ]
-        start_response(status, headers)
+        headers, body = bare_answer(error.code, error.message)
+        start_response(status, [*headers, *more, *self._headers])
         return [body]
 
 

@@ -31,7 +31,7 @@ from scoreboard.services.action_tokens import TicketClaims
 from scoreboard.services.sessions import SignIn
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.sessions import Caller
-from scoreboard.web.parts import current_parts
+from scoreboard.web.parts import current_operation, current_parts
 from scoreboard.web.verified_tokens import AccessClaims
 
 ISSUER = "scoreboard"
@@ -190,17 +190,13 @@ def load_caller() -> None:
             return
         g.access_expires_at = claims.expires_at
         callers = current_parts().callers
-        caller = callers.recall(claims.session_id) if _will_be_confirmed() else None
+        operation = current_operation()
+        will_confirm = operation is not None and operation.confirms_caller
+        caller = callers.recall(claims.session_id) if will_confirm else None
         g.is_recalled = caller is not None and caller.user_id == claims.user_id
         g.caller = caller if g.is_recalled else sessions.identify(callers, claims.session_id, claims.user_id)
     except (ScoreboardError, *POSTGRES_UNAVAILABLE) as error:
         g.caller_error = error
-
-
-def _will_be_confirmed() -> bool:
-    view = current_app.view_functions.get(request.endpoint or "")
-    operation = getattr(view, "operation", None)
-    return operation is not None and operation.confirms_caller
 
 
 def confirm_caller() -> bool:
@@ -245,8 +241,8 @@ def _access_claims() -> AccessClaims | None:
     header = request.headers.get("Authorization")
     token = _plain_bearer(header) if header is not None else request.cookies.get(_cookie_of("access"))
     if token is not None:
-        known = current_parts().verified.get(token)
-        if known is not None and not _is_over(known.expires_at) and (header is not None or _has_csrf_proof(known)):
+        known = current_parts().verified.get(token, current_parts().clock())
+        if known is not None and (header is not None or _has_csrf_proof(known)):
             return known
     found = _verified("access", is_optional=True)
     if found is None:
@@ -274,9 +270,9 @@ def _has_csrf_proof(claims: AccessClaims) -> bool:
     """Whether a request with a cookie may be believed without a further look; the library words the refusal."""
     if request.method not in current_app.config["JWT_CSRF_METHODS"]:
         return True
-    proof = request.headers.get(CSRF_HEADER, "")
     if _is_from_elsewhere():
         return False
+    proof = request.headers.get(CSRF_HEADER, "")
     return claims.csrf is not None and hmac.compare_digest(claims.csrf.encode(), proof.encode())
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
-from uuid import uuid4
 
-import orjson
 import structlog
 from gunicorn.http import errors
 
@@ -14,6 +12,7 @@ from config import Settings
 from scoreboard import metrics
 from scoreboard.domain.errors import ValidationFailed
 from scoreboard.web.observe import steady_headers
+from scoreboard.web.refusals import INTERNAL_ERROR, bare_answer
 
 log = structlog.get_logger(__name__)
 
@@ -41,19 +40,11 @@ def refuse(settings: Settings, request: Any, address: Any, error: BaseException)
         # The kind says enough; the rest of the error is the sender's own words.
         log.warning("malformed_request", kind=type(error).__name__, ip=_host(address))
     else:
-        code, status = "INTERNAL_ERROR", HTTPStatus.INTERNAL_SERVER_ERROR
-        message = "Something went wrong on our side."
+        status, (code, message) = HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL_ERROR
         log.error("connection_failed", path=getattr(request, "path", None), ip=_host(address), exc_info=error)
     metrics.REFUSALS.labels(code).inc()
-    body = orjson.dumps({"success": False, "error": {"code": code, "message": message, "details": {}}})
-    headers = [
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-        ("Connection", "close"),
-        ("X-Request-ID", uuid4().hex),
-        *steady_headers(settings),
-    ]
+    headers, body = bare_answer(code, message)
+    headers += [("Connection", "close"), *steady_headers(settings)]
     lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers), "", ""]
     return "\r\n".join(lines).encode("ascii") + body
 

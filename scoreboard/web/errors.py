@@ -15,6 +15,8 @@ from scoreboard.domain import errors
 from scoreboard.domain.errors import RetryLater, ScoreboardError
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
+from scoreboard.web.observe import PATH_MAX
+from scoreboard.web.refusals import INTERNAL_ERROR, refusal
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +80,7 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     status = error.code or 500
     if status < HTTPStatus.BAD_REQUEST:
         return error
-    code, message = _HTTP_CODES.get(status, ("INTERNAL_ERROR" if status >= 500 else "VALIDATION_FAILED", error.name))
+    code, message = _HTTP_CODES.get(status, (INTERNAL_ERROR[0] if status >= 500 else "VALIDATION_FAILED", error.name))
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         # The limiter writes the real value when it adds its headers.
@@ -93,8 +95,8 @@ def _unavailable(part: str, error: Exception) -> ResponseReturnValue:
 
 
 def _unexpected(error: Exception) -> ResponseReturnValue:
-    log.error("request_failed", path=request.path[:300], exc_info=error)
-    return _answer(500, "INTERNAL_ERROR", "Something went wrong on our side.", {}, {})
+    log.error("request_failed", path=request.path[:PATH_MAX], exc_info=error)
+    return _answer(500, *INTERNAL_ERROR, {}, {})
 
 
 def _answer(
@@ -102,5 +104,4 @@ def _answer(
 ) -> ResponseReturnValue:
     g.error_code = code
     metrics.REFUSALS.labels(code).inc()
-    body = {"success": False, "error": {"code": code, "message": message, "details": details}}
-    return jsonify(body), status, {"Cache-Control": "no-store", **headers}
+    return jsonify(refusal(code, message, details)), status, {"Cache-Control": "no-store", **headers}

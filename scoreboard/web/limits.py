@@ -23,7 +23,7 @@ from scoreboard.live.limits import make_pool
 from scoreboard.store.sessions import Caller
 from scoreboard.web.limiter import OneTripLimiter
 from scoreboard.web.operation import Access
-from scoreboard.web.parts import current_parts
+from scoreboard.web.parts import current_operation, current_parts
 
 
 def client_address() -> str:
@@ -53,7 +53,7 @@ def _caller() -> Caller | None:
 
 def _is_signed_in() -> bool:
     """Whether the caller counts as somebody: not where credentials aren't looked at, as for a new account."""
-    operation = getattr(current_app.view_functions.get(request.endpoint or ""), "operation", None)
+    operation = current_operation()
     return _caller() is not None and (operation is None or operation.access is not Access.ANYONE)
 
 
@@ -194,9 +194,8 @@ def init_limits(app: Flask, settings: Settings) -> None:
 
 def _is_unlimited() -> bool:
     """Pages and static files, health and metrics."""
-    view = current_app.view_functions.get(request.endpoint or "")
-    operation = getattr(view, "operation", None)
-    return view is not None and (operation is None or operation.is_unlimited)
+    operation = current_operation()
+    return operation.is_unlimited if operation is not None else request.endpoint in current_app.view_functions
 
 
 def _storage_uri(redis_url: str) -> str:

@@ -38,7 +38,7 @@ STEADY_HEADERS = [
 ]
 _HTTPS_HEADER = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 # Our own paths are under 100 characters, addresses under 50; the log keeps enough of others to recognise them.
-_PATH_MAX, _ADDRESS_MAX = 300, 100
+PATH_MAX, _ADDRESS_MAX = 300, 100
 # Requests that load balancers and scrapers make all day.
 _QUIET_ENDPOINTS = frozenset({"operations.health", "operations.show_metrics", "static"})
 # Clients may send any word for a method; a figure for each would grow without a bound.
@@ -102,7 +102,7 @@ class _Observer:
         self._log.write(
             {
                 "method": method,
-                "path": request.path[:_PATH_MAX],
+                "path": request.path[:PATH_MAX],
                 "status": status,
                 "ms": round(seconds * 1000, 2),
                 "user_id": str(caller.user_id) if caller else None,

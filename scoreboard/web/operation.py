@@ -7,7 +7,7 @@ runs, names the limits, and is what the OpenAPI description is made of.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import Enum
 from functools import wraps
 from typing import Any, TypeVar
@@ -40,16 +40,23 @@ class Access(Enum):
 
 @dataclass(frozen=True)
 class Operation:
+    """The declaration, and the decorator that puts it on its view.
+
+    The view gets ``body`` and ``query`` as validated models where declared.
+    """
+
     summary: str
+    _: KW_ONLY
     access: Access
     answer: type[BaseModel] | None
-    status: int
-    body: type[BaseModel] | None
-    query: type[BaseModel] | None
-    limits: str | None
-    errors: Sequence[type[ScoreboardError]]
+    status: int = 200
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    limits: str | None = None
+    errors: Sequence[type[ScoreboardError]] = ()
     # Other successful answers by status.
     also: Mapping[int, type[BaseModel]] = field(default_factory=dict)
+    # The view's own words.
     description: str = ""
     is_unlimited: bool = False
     # The body may be left out; its fields have other ways in.
@@ -61,74 +68,40 @@ class Operation:
     # Of the successful answer.
     media_type: str = "application/json"
 
-
-def operation(
-    summary: str,
-    *,
-    access: Access,
-    answer: type[BaseModel] | None,
-    status: int = 200,
-    body: type[BaseModel] | None = None,
-    query: type[BaseModel] | None = None,
-    limits: str | None = None,
-    errors: Sequence[type[ScoreboardError]] = (),
-    also: Mapping[int, type[BaseModel]] | None = None,
-    is_unlimited: bool = False,
-    is_body_optional: bool = False,
-    has_etag: bool = False,
-    confirms_caller: bool = False,
-    media_type: str = "application/json",
-) -> Callable[[V], V]:
-    """Declare a view; it gets ``body`` and ``query`` as validated models where declared."""
-
-    def decorate(view: V) -> V:
-        declared = Operation(
-            summary=summary,
-            access=access,
-            answer=answer,
-            status=status,
-            body=body,
-            query=query,
-            limits=limits,
-            errors=errors,
-            also=also or {},
-            description=(view.__doc__ or "").strip(),
-            is_unlimited=is_unlimited,
-            is_body_optional=is_body_optional,
-            has_etag=has_etag,
-            confirms_caller=confirms_caller,
-            media_type=media_type,
-        )
-
+    def __call__(self, view: V) -> V:
         @wraps(view)
         def checked(**arguments: Any) -> Any:
             try:
-                _check_access(access)
-                if query is not None:
-                    arguments["query"] = parse_query(query)
-                if body is not None:
-                    arguments["body"] = parse_body(body, is_optional=is_body_optional)
+                _check_access(self.access)
+                if self.query is not None:
+                    arguments["query"] = parse_query(self.query)
+                if self.body is not None:
+                    arguments["body"] = parse_body(self.body, is_optional=self.is_body_optional)
             except (ScoreboardError, HTTPException):
                 # Whoever isn't let in any more is told so, and nothing else.
                 confirm_caller()
                 raise
-            try:
-                return view(**arguments)
-            except CallerChanged:
-                confirm_caller()
-            except (ScoreboardError, HTTPException):
-                if not confirm_caller():
-                    raise
-            try:
-                return view(**arguments)
-            except CallerChanged:
-                # Twice within a moment: somebody is at work on this account.
-                raise ServiceUnavailable from None
+            return _for_the_true_caller(view, arguments)
 
-        checked.operation = declared  # type: ignore[attr-defined]  # read by limits and openapi
+        declared = replace(self, description=(view.__doc__ or "").strip())
+        checked.operation = declared  # type: ignore[attr-defined]  # read by current_operation and openapi
         return checked  # type: ignore[return-value]  # same call as the view, minus what is filled in
 
-    return decorate
+
+def _for_the_true_caller(view: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """What the view answers; asked once more if its caller was remembered, and is another one by now."""
+    try:
+        return view(**arguments)
+    except CallerChanged:
+        confirm_caller()
+    except (ScoreboardError, HTTPException):
+        if not confirm_caller():
+            raise
+    try:
+        return view(**arguments)
+    except CallerChanged:
+        # Twice within a moment: somebody is at work on this account.
+        raise ServiceUnavailable from None
 
 
 def _check_access(access: Access) -> None:

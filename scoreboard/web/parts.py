@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 import redis
 from celery import Celery
-from flask import current_app
+from flask import current_app, request
 from gevent import monkey
 from gevent.socket import wait_read, wait_write
 from gevent.threadpool import ThreadPool
@@ -38,6 +38,9 @@ from scoreboard.store.patience import give_up_on_silence
 from scoreboard.web.admission import Admission
 from scoreboard.web.observe import steady_headers
 from scoreboard.web.verified_tokens import VerifiedTokens
+
+if TYPE_CHECKING:
+    from scoreboard.web.operation import Operation
 
 EXTENSION = "scoreboard"
 # Argon2 fills a core; as many threads as the small machine has cores.
@@ -116,6 +119,11 @@ def build_parts(settings: Settings) -> Parts:
 def current_parts() -> Parts:
     """The parts of the application that handles this request."""
     return cast(Parts, current_app.extensions[EXTENSION])
+
+
+def current_operation() -> Operation | None:
+    """What this request's view was declared as; None for pages, files and unknown addresses."""
+    return getattr(current_app.view_functions.get(request.endpoint or ""), "operation", None)
 
 
 def _make_database(settings: Settings) -> Database:

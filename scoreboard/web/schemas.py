@@ -87,15 +87,15 @@ def _parse_uuid(value: object) -> object:
     return value
 
 
-def _in_utc(value: datetime) -> datetime:
-    """Postgres takes offsets up to 16 hours only, Python and RFC 3339 up to 24."""
+def in_utc(value: datetime) -> datetime:
+    """Postgres takes offsets up to 16 hours only, Python and RFC 3339 up to 24. Raises ValueError."""
     try:
         return value.astimezone(UTC)
     except OverflowError:
         raise ValueError("is out of range") from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
 Id = Annotated[UUID, BeforeValidator(_parse_uuid)]
 Email = Annotated[
     str, Field(max_length=_EMAIL_MAX, json_schema_extra={"format": "email"}), AfterValidator(_check_email)

@@ -29,7 +29,7 @@ from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller, optional_caller
 from scoreboard.web.direct import SocketOutlet, bound
 from scoreboard.web.limits import client_address
-from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.parts import Parts, current_parts
 from scoreboard.web.worker import give_away, may_give_away
 
@@ -227,7 +227,7 @@ blueprint = LiveBlueprint("live", __name__, url_prefix="/v1")
 
 
 @blueprint.get("/leaderboard/stream", endpoint="stream")  # type: ignore[untyped-decorator]  # flask-sse is untyped
-@operation(
+@Operation(
     "The live stream",
     access=Access.BOARD,
     query=schemas.StreamQuery,
@@ -249,7 +249,7 @@ def open_stream(query: schemas.StreamQuery) -> Response:
 
 
 @blueprint.post("/stream/ticket")  # type: ignore[untyped-decorator]  # flask-sse is untyped
-@operation("A ticket for the stream", access=Access.USER, answer=answers.Ticket)
+@Operation("A ticket for the stream", access=Access.USER, answer=answers.Ticket)
 def create_ticket() -> Response:
     """Lets an EventSource on another site open the stream as this user: `?ticket=`."""
     parts = current_parts()

@@ -8,7 +8,6 @@ are remembered; whether its session still lives is asked every time.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from uuid import UUID
@@ -37,13 +36,13 @@ class VerifiedTokens:
     def __len__(self) -> int:
         return len(self._claims)
 
-    def get(self, token: str) -> AccessClaims | None:
-        """The claims of a token that was verified before and hasn't expired since."""
+    def get(self, token: str, now: float) -> AccessClaims | None:
+        """The claims of a token that was verified before and hasn't expired since; ``now`` in Unix seconds."""
         key = _key(token)
         claims = self._claims.get(key)
         if claims is None:
             return None
-        if claims.expires_at <= time.time():
+        if claims.expires_at <= now:
             self._claims.pop(key, None)
             return None
         try:

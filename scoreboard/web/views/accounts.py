@@ -17,7 +17,7 @@ from scoreboard.web.auth import (
     set_cookies,
     sign_in_answer,
 )
-from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.origin import request_origin
 from scoreboard.web.parts import current_parts
 
@@ -25,7 +25,7 @@ blueprint = Blueprint("accounts", __name__, url_prefix="/v1/auth")
 
 
 @blueprint.post("/register")
-@operation(
+@Operation(
     "Create an account",
     access=Access.ANYONE,
     body=schemas.Register,
@@ -51,7 +51,7 @@ def create_account(body: schemas.Register) -> Response:
 
 
 @blueprint.post("/login")
-@operation(
+@Operation(
     "Sign in",
     access=Access.ANYONE,
     body=schemas.Login,
@@ -74,7 +74,7 @@ def sign_in(body: schemas.Login) -> Response:
 
 
 @blueprint.post("/refresh")
-@operation(
+@Operation(
     "Replace a pair of tokens",
     access=Access.ANYONE,
     body=schemas.Refresh,
@@ -103,7 +103,7 @@ def refresh(body: schemas.Refresh) -> Response:
 
 
 @blueprint.post("/logout")
-@operation("Sign out", access=Access.USER, answer=answers.Nothing)
+@Operation("Sign out", access=Access.USER, answer=answers.Nothing)
 def sign_out() -> Response:
     """Revokes this session at once: both tokens die and its streams end."""
     parts = current_parts()

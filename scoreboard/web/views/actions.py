@@ -22,7 +22,7 @@ from scoreboard.store.actions import Action
 from scoreboard.store.sessions import Caller
 from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller
-from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.origin import request_origin
 from scoreboard.web.parts import Parts, current_parts
 from scoreboard.web.preferences import preferred_wait_s
@@ -34,7 +34,7 @@ blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
 
 
 @blueprint.get("/types")
-@operation("The catalogue of action types", access=Access.PUBLIC, answer=answers.ActionTypes)
+@Operation("The catalogue of action types", access=Access.PUBLIC, answer=answers.ActionTypes)
 def list_types() -> Response:
     response = answer({"types": [_type_json(each) for each in current_parts().catalogue]})
     response.headers["Cache-Control"] = "public, max-age=60"
@@ -42,7 +42,7 @@ def list_types() -> Response:
 
 
 @blueprint.post("/request")
-@operation(
+@Operation(
     "Ask for an action token",
     access=Access.USER,
     body=schemas.ActionRequest,
@@ -78,7 +78,7 @@ def request_action(body: schemas.ActionRequest) -> Response:
 
 
 @blueprint.post("/complete")
-@operation(
+@Operation(
     "Complete an action",
     access=Access.USER,
     body=schemas.ActionCompletion,
@@ -134,7 +134,7 @@ def _await(parts: Parts, expectation: Expectation, action_id: UUID, wait_s: floa
 
 
 @blueprint.get("/<uuid:action_id>")
-@operation("Where an action stands", access=Access.USER, answer=answers.ActionInfo, errors=[errors.NotFound])
+@Operation("Where an action stands", access=Access.USER, answer=answers.ActionInfo, errors=[errors.NotFound])
 def show_action(action_id: UUID) -> Response:
     """For its owner, the system account that acted for its owner, and admins."""
     parts = current_parts()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from flask import Blueprint, Response
@@ -19,7 +19,7 @@ from scoreboard.store.users import User
 from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller
 from scoreboard.web.cursors import decode_cursor, encode_cursor
-from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.origin import request_origin
 from scoreboard.web.parts import current_parts
 
@@ -27,7 +27,7 @@ blueprint = Blueprint("admin", __name__, url_prefix="/v1/admin")
 
 
 @blueprint.get("/users")
-@operation("Search accounts", access=Access.ADMIN, query=schemas.UsersQuery, answer=answers.AdminUsersPage)
+@Operation("Search accounts", access=Access.ADMIN, query=schemas.UsersQuery, answer=answers.AdminUsersPage)
 def search(query: schemas.UsersQuery) -> Response:
     """Newest first; `q` is part of a name or an e-mail address."""
     cursor = decode_cursor(query.cursor, [str, str])
@@ -49,14 +49,13 @@ def _place(cursor: list[int | str] | None) -> tuple[datetime, UUID] | None:
     if cursor is None:
         return None
     try:
-        # In UTC: Postgres knows no offsets of a day, which somebody's own cursor may have.
-        return datetime.fromisoformat(str(cursor[0])).astimezone(UTC), UUID(str(cursor[1]))
-    except (ValueError, OverflowError):
+        return schemas.in_utc(datetime.fromisoformat(str(cursor[0]))), UUID(str(cursor[1]))
+    except ValueError:
         raise errors.ValidationFailed({"cursor": "is not a cursor of this list"}) from None
 
 
 @blueprint.get("/users/<uuid:user_id>")
-@operation("One account", access=Access.ADMIN, answer=answers.AdminUser, errors=[errors.NotFound])
+@Operation("One account", access=Access.ADMIN, answer=answers.AdminUser, errors=[errors.NotFound])
 def show_user(user_id: UUID) -> Response:
     with current_parts().database.read() as connection:
         user = users.get_user(connection, user_id)
@@ -66,35 +65,35 @@ def show_user(user_id: UUID) -> Response:
 
 
 @blueprint.post("/users/<uuid:user_id>/ban")
-@operation("Ban", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
+@Operation("Ban", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
 def ban(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Off the board, signed out, streams ended, all at once."""
     return answer(_user_json(_moderation().ban(user_id, body.reason)))
 
 
 @blueprint.post("/users/<uuid:user_id>/unban")
-@operation("Unban", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
+@Operation("Unban", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
 def unban(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Back on the board, in the place where the score belongs."""
     return answer(_user_json(_moderation().unban(user_id, body.reason)))
 
 
 @blueprint.post("/users/<uuid:user_id>/flag")
-@operation("Flag", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
+@Operation("Flag", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
 def flag(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Suspicious from now on: one completion a minute."""
     return answer(_user_json(_moderation().flag(user_id, body.reason)))
 
 
 @blueprint.post("/users/<uuid:user_id>/clear")
-@operation("Clear", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
+@Operation("Clear", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
 def clear(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Takes a flag back; a ban stays."""
     return answer(_user_json(_moderation().clear(user_id, body.reason)))
 
 
 @blueprint.post("/users/<uuid:user_id>/adjust")
-@operation(
+@Operation(
     "Adjust a score", access=Access.ADMIN, body=schemas.Adjustment, answer=answers.AdminUser, errors=[errors.NotFound]
 )
 def adjust(user_id: UUID, body: schemas.Adjustment) -> Response:
@@ -105,7 +104,7 @@ def adjust(user_id: UUID, body: schemas.Adjustment) -> Response:
 
 
 @blueprint.get("/audit")
-@operation("The audit log", access=Access.ADMIN, query=schemas.AuditQuery, answer=answers.AuditPage)
+@Operation("The audit log", access=Access.ADMIN, query=schemas.AuditQuery, answer=answers.AuditPage)
 def list_audit(query: schemas.AuditQuery) -> Response:
     """Newest first; `userId` matches whoever acted or was acted upon."""
     cursor = decode_cursor(query.cursor, [int])
@@ -125,7 +124,7 @@ def list_audit(query: schemas.AuditQuery) -> Response:
 
 
 @blueprint.post("/leaderboard/rebuild")
-@operation("Rebuild the board from Postgres", access=Access.ADMIN, answer=answers.RebuildStarted, status=202)
+@Operation("Rebuild the board from Postgres", access=Access.ADMIN, answer=answers.RebuildStarted, status=202)
 def rebuild() -> Response:
     """A worker does it; Postgres serves the board meanwhile."""
     parts = current_parts()
@@ -137,7 +136,7 @@ def rebuild() -> Response:
 
 
 @blueprint.get("/stats")
-@operation("Live figures", access=Access.ADMIN, answer=answers.Stats)
+@Operation("Live figures", access=Access.ADMIN, answer=answers.Stats)
 def show_stats() -> Response:
     parts = current_parts()
     backlog = read_backlog(parts.database)

@@ -10,7 +10,7 @@ from scoreboard.domain import errors
 from scoreboard.domain.standings import Board, iso
 from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller
-from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.parts import current_parts
 
 blueprint = Blueprint("leaderboard", __name__, url_prefix="/v1/leaderboard")
@@ -20,7 +20,7 @@ _MAX_AGE_S = 1
 
 
 @blueprint.get("")
-@operation(
+@Operation(
     "The board", access=Access.BOARD, query=schemas.BoardQuery, answer=answers.BoardInfo, limits="read", has_etag=True
 )
 def show_board(query: schemas.BoardQuery) -> Response:
@@ -28,7 +28,7 @@ def show_board(query: schemas.BoardQuery) -> Response:
 
 
 @blueprint.get("/top10")
-@operation(
+@Operation(
     "The first ten", access=Access.BOARD, query=schemas.NoQuery, answer=answers.BoardInfo, limits="read", has_etag=True
 )
 def show_top(query: schemas.NoQuery) -> Response:
@@ -36,7 +36,7 @@ def show_top(query: schemas.NoQuery) -> Response:
 
 
 @blueprint.get("/around/me")
-@operation(
+@Operation(
     "The rows around yourself",
     access=Access.USER,
     query=schemas.AroundQuery,
@@ -51,7 +51,7 @@ def show_around_me(query: schemas.AroundQuery) -> Response:
 
 
 @blueprint.get("/around/<uuid:user_id>")
-@operation(
+@Operation(
     "The rows around a player",
     access=Access.BOARD,
     query=schemas.AroundQuery,

@@ -18,7 +18,7 @@ from scoreboard.services.figures import check_parts, is_up, overall, read_backlo
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.web import answers
 from scoreboard.web.auth import optional_caller
-from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.parts import Parts, current_parts
 
 blueprint = Blueprint("operations", __name__)
@@ -26,7 +26,7 @@ _REFUSALS = (InvalidToken, TokenExpired, InsufficientPermissions, AccountBanned)
 
 
 @blueprint.get("/health")
-@operation("Up or not", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
+@Operation("Up or not", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
 def health() -> Response:
     """503 when Postgres does not answer; the service goes on without Redis."""
     is_well = is_up(current_parts().database)
@@ -34,7 +34,7 @@ def health() -> Response:
 
 
 @blueprint.get("/health/detailed")
-@operation(
+@Operation(
     "Each part's state", access=Access.ANYONE, answer=answers.DetailedHealth, errors=_REFUSALS, is_unlimited=True
 )
 def detailed_health() -> Response:
@@ -48,7 +48,7 @@ def detailed_health() -> Response:
 
 
 @blueprint.get("/metrics")
-@operation(
+@Operation(
     "Prometheus metrics",
     access=Access.ANYONE,
     answer=None,

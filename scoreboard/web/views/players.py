@@ -12,21 +12,21 @@ from scoreboard.services.read_player import PlayerScore, read_history, read_scor
 from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller, optional_caller
 from scoreboard.web.cursors import decode_cursor, encode_cursor
-from scoreboard.web.operation import Access, answer, operation
+from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.parts import current_parts
 
 blueprint = Blueprint("players", __name__, url_prefix="/v1/users")
 
 
 @blueprint.get("/me/score")
-@operation("Your score", access=Access.USER, query=schemas.NoQuery, answer=answers.ScoreInfo, limits="score")
+@Operation("Your score", access=Access.USER, query=schemas.NoQuery, answer=answers.ScoreInfo, limits="score")
 def show_own_score(query: schemas.NoQuery) -> Response:
     parts = current_parts()
     return _score_answer(read_score(parts.database, parts.board, current_caller().user_id, is_own=True))
 
 
 @blueprint.get("/<uuid:user_id>/score")
-@operation(
+@Operation(
     "A player's score",
     access=Access.BOARD,
     query=schemas.NoQuery,
@@ -42,7 +42,7 @@ def show_score(user_id: UUID, query: schemas.NoQuery) -> Response:
 
 
 @blueprint.get("/me/history")
-@operation("Your score changes", access=Access.USER, query=schemas.PageQuery, answer=answers.HistoryPage)
+@Operation("Your score changes", access=Access.USER, query=schemas.PageQuery, answer=answers.HistoryPage)
 def show_own_history(query: schemas.PageQuery) -> Response:
     """Newest first."""
     cursor = decode_cursor(query.cursor, [int])
