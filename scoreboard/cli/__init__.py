@@ -40,4 +40,4 @@ class LazyGroup(click.Group):
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 def main() -> None:
-    """A live scoreboard. Settings come from the environment; the README lists them."""
+    """A live scoreboard. Settings come from the environment; docs/settings.md lists them."""

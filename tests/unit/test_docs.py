@@ -17,6 +17,7 @@ from scoreboard.domain.rules import RULES
 from scoreboard.web.errors import STATUS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
 API = (ROOT / "docs/api.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,12 +46,12 @@ def shown(default: object) -> str:
 
 
 def test_the_settings_table_names_every_setting_with_its_default_and_no_other() -> None:
-    documented = {name.strip("`"): default for name, default, _ in rows(README, "Settings")}
+    documented = {name.strip("`"): default for name, default, _ in rows(SETTINGS, "Table")}
     assert documented == {name.upper(): shown(field.default) for name, field in Settings.model_fields.items()}
 
 
 def test_every_setting_is_explained() -> None:
-    assert all(meaning for _, _, meaning in rows(README, "Settings"))
+    assert all(meaning for _, _, meaning in rows(SETTINGS, "Table"))
 
 
 def test_the_readme_lists_every_command_and_no_other() -> None:
