@@ -35,8 +35,8 @@ class Site:
 
 
 @contextmanager
-def running_site(answer: Callable[[str], Answer]) -> Iterator[Site]:
-    """A site that answers every GET by this function of path and query."""
+def running_site(answer: Callable[[str], Answer], port: int = 0) -> Iterator[Site]:
+    """A site that answers every GET by this function of path and query, on this port or on a free one."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -51,7 +51,7 @@ def running_site(answer: Callable[[str], Answer]) -> Iterator[Site]:
         def log_message(self, format: str, *_: object) -> None:  # noqa: A002  # the base class's signature
             """Nothing: the test's output is not an access log."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         yield Site(server.server_port)
