@@ -13,7 +13,7 @@ from celery import Celery
 
 from config import Settings
 from scoreboard.domain import ledger
-from scoreboard.domain.actions import State, points_for
+from scoreboard.domain.actions import ActionType, State, points_for, time_at
 from scoreboard.domain.ledger import LedgerEntry
 from scoreboard.domain.rules import BURST_WINDOW, Completion, Consequence, History, Verdict, judge
 from scoreboard.services.catalogue import Catalogue, load_catalogue
@@ -67,7 +67,9 @@ def _settle(connection: sa.Connection, catalogue: Catalogue, action_id: UUID) ->
     else:
         state = State.APPLIED
         action_type = catalogue.types[action.action_type]
-        entry = _apply(connection, action, user, points_for(action_type, action.metadata, action.reported_points))
+        elapsed_ms = _completion(action_type, action).elapsed_ms
+        increment = points_for(action_type, action.metadata, action.reported_points, elapsed_ms)
+        entry = _apply(connection, action, user, increment)
     _write_outcome(connection, action, state, verdict, entry)
     return {"userId": str(user.id), "actionId": str(action.id), "status": state, "score": entry and entry.new_score}
 
@@ -77,10 +79,17 @@ def _judge(connection: sa.Connection, catalogue: Catalogue, action: sa.Row[Any])
     recent = sa.select(actions.c.accepted_at).where(actions.c.user_id == action.user_id, actions.c.accepted_at > since)
     history = History(connection.execute(recent).scalars().all())
     known = catalogue.types[action.action_type]
-    completion = Completion(
-        action.issued_at, action.accepted_at, action.completion_time_ms, known.min_time_ms, known.max_time_ms
+    return judge(_completion(known, action), history)
+
+
+def _completion(known: ActionType, action: sa.Row[Any]) -> Completion:
+    return Completion(
+        action.issued_at,
+        action.accepted_at,
+        action.completion_time_ms,
+        time_at(known.min_time, action.metadata),
+        known.max_time_ms,
     )
-    return judge(completion, history)
 
 
 def _apply(connection: sa.Connection, action: sa.Row[Any], user: sa.Row[Any], increment: int) -> LedgerEntry:

@@ -64,34 +64,87 @@ Points = FixedPoints | ComputedPoints | ReportedPoints
 
 
 @dataclass(frozen=True)
+class TimeBy:
+    """A time in milliseconds for each value of one metadata property."""
+
+    name: str
+    times_ms: Mapping[str, int]
+
+    def at(self, metadata: Mapping[str, object]) -> int:
+        """Raises ValueError when the metadata has no value that is listed."""
+        value = metadata.get(self.name)
+        if str(value) not in self.times_ms:
+            raise ValueError(f"metadata.{self.name} {value!r} has no time")
+        return self.times_ms[str(value)]
+
+
+Time = int | TimeBy
+
+
+def time_at(time: Time, metadata: Mapping[str, object]) -> int:
+    """Milliseconds; raises ValueError when they depend on a value that the metadata lacks."""
+    return time if isinstance(time, int) else time.at(metadata)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """All points up to ``full_ms``, then evenly fewer, down to the share ``least`` from ``least_ms`` on."""
+
+    full_ms: Time
+    least_ms: Time
+    least: Fraction
+
+    def share(self, metadata: Mapping[str, object], elapsed_ms: int) -> Fraction:
+        """The part of the points that is left after this time; exact, so that judging again gives the same."""
+        full_ms, least_ms = time_at(self.full_ms, metadata), time_at(self.least_ms, metadata)
+        late = Fraction(min(max(elapsed_ms, full_ms), least_ms) - full_ms, least_ms - full_ms)
+        return 1 - (1 - self.least) * late
+
+
+@dataclass(frozen=True)
 class ActionType:
     """One entry of the catalogue; times in milliseconds, bounds inclusive."""
 
     code: str
     title: str
     points: Points
-    min_time_ms: int
+    min_time: Time
     max_time_ms: int
     metadata_schema: Mapping[str, object] = field(default_factory=dict)
+    speed: Speed | None = None
+
+    @property
+    def min_time_ms(self) -> int:
+        """The least time that any metadata allows."""
+        return self.min_time if isinstance(self.min_time, int) else min(self.min_time.times_ms.values())
 
 
-def points_for(action_type: ActionType, metadata: Mapping[str, object], reported: int | None) -> int:
-    """What a completion is worth. Raises ValueError when metadata or report do not fit the type."""
+def points_for(
+    action_type: ActionType, metadata: Mapping[str, object], reported: int | None, elapsed_ms: int = 0
+) -> int:
+    """What a completion is worth, rounded down, ``elapsed_ms`` after its issue by the service's clock.
+
+    Raises ValueError when metadata or report do not fit the type.
+    """
     points = action_type.points
-    if isinstance(points, FixedPoints):
-        return points.value
     if isinstance(points, ReportedPoints):
         if reported is None or not 0 <= reported <= points.maximum:
             raise ValueError(f"reported points {reported!r} are not within 0 and {points.maximum}")
         return reported
-    return min(points.maximum, max(0, math.floor(points.base * _product(points, metadata))))
+    if isinstance(points, FixedPoints):
+        worth = Fraction(points.value)
+    else:
+        worth = min(Fraction(points.maximum), max(Fraction(0), points.base * _product(points, metadata)))
+    if action_type.speed:
+        worth *= action_type.speed.share(metadata, elapsed_ms)
+    return math.floor(worth)
 
 
 def points_at_most(action_type: ActionType, metadata: Mapping[str, object]) -> int:
     """The most that an action with this metadata can bring; shown as ``maxPoints``."""
-    if isinstance(action_type.points, ComputedPoints):
-        return points_for(action_type, metadata, None)
-    return action_type.points.maximum
+    if isinstance(action_type.points, ReportedPoints):
+        return action_type.points.maximum
+    return points_for(action_type, metadata, None)
 
 
 def _product(points: ComputedPoints, metadata: Mapping[str, object]) -> Fraction:

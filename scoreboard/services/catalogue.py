@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from scoreboard.domain.actions import (
     ActionType,
@@ -21,7 +22,11 @@ from scoreboard.domain.actions import (
     FixedPoints,
     Points,
     ReportedPoints,
+    Speed,
+    Time,
+    TimeBy,
     points_at_most,
+    time_at,
 )
 from scoreboard.domain.errors import ValidationFailed
 
@@ -74,17 +79,50 @@ class _Reported(_Model):
         return ReportedPoints(self.maximum)
 
 
+_Milliseconds = Annotated[int, Field(ge=0, le=_TIME_MAX_MS)]
+
+
+class _TimeBy(BaseModel):
+    """``{ by = "difficulty", easy = 1_000, … }``"""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, _Milliseconds] = Field(init=False)
+    by: str
+
+    def time(self) -> Time:
+        return TimeBy(self.by, dict(self.__pydantic_extra__ or {}))
+
+
+# Tags in brackets, as pydantic's other parts of a location that stand nowhere in the file.
+_Time = Annotated[
+    Annotated[_Milliseconds, Tag("[number]")] | Annotated[_TimeBy, Tag("[table]")],
+    Discriminator(lambda value: "[table]" if isinstance(value, dict) else "[number]"),
+]
+
+
+def _time(declared: int | _TimeBy) -> Time:
+    return declared if isinstance(declared, int) else declared.time()
+
+
+class _Speed(_Model):
+    full_ms: _Time
+    least_ms: _Time
+    least: Annotated[_Number, Field(ge=0, lt=1)]
+
+    def speed(self) -> Speed:
+        return Speed(_time(self.full_ms), _time(self.least_ms), Fraction(str(self.least)))
+
+
 class _Entry(_Model):
     title: Annotated[str, Field(min_length=1, max_length=100)]
-    min_time_ms: Annotated[int, Field(ge=0, le=_TIME_MAX_MS)]
+    min_time_ms: _Time
     max_time_ms: Annotated[int, Field(ge=1, le=_TIME_MAX_MS)]
     points: Annotated[_Fixed | _Computed | _Reported, Field(discriminator="kind")]
     metadata: dict[str, Any] = {"type": "object", "additionalProperties": False}
+    speed: _Speed | None = None
 
     @model_validator(mode="after")
     def _check(self) -> _Entry:
-        if self.min_time_ms > self.max_time_ms:
-            raise ValueError("min_time_ms is over max_time_ms")
         try:
             Draft202012Validator.check_schema(self.metadata)
         except SchemaError as error:
@@ -94,6 +132,7 @@ class _Entry(_Model):
             raise ValueError('metadata must have type = "object"')
         if isinstance(self.points, _Computed):
             _check_factors(self.points, self.metadata)
+        _check_times(self)
         return self
 
 
@@ -110,6 +149,46 @@ def _check_factors(points: _Computed, schema: Mapping[str, Any]) -> None:
                 raise ValueError(f'metadata.properties.{name} needs type "integer" or "number" and a maximum')
         elif missing := [value for value in declared.get("enum", [None]) if str(value) not in table]:
             raise ValueError(f"points.multiply.{name} has no factor for {missing[0]!r}; list all values in an enum")
+
+
+def _check_times(entry: _Entry) -> None:
+    """Every metadata that the schema lets in must have its times, and leave time to earn all the points."""
+    declared = {"min_time_ms": entry.min_time_ms}
+    if entry.speed:
+        if isinstance(entry.points, _Reported):
+            raise ValueError("speed does not go with reported points: the client says what they are")
+        declared |= {"speed.full_ms": entry.speed.full_ms, "speed.least_ms": entry.speed.least_ms}
+    tables = {name: time for name, time in declared.items() if isinstance(time, _TimeBy)}
+    for name, table in tables.items():
+        _check_table(name, table, entry.metadata)
+    orders = [*declared.items(), ("max_time_ms", entry.max_time_ms)]
+    for metadata in _cases({table.by: entry.metadata["properties"][table.by]["enum"] for table in tables.values()}):
+        where = f" for {', '.join(f'{name} {value}' for name, value in metadata.items())}" if metadata else ""
+        times = [(name, time_at(_time(time), metadata)) for name, time in orders]
+        for (name, time), (next_name, next_time) in pairwise(times):
+            if time > next_time:
+                raise ValueError(f"{name} is over {next_name}{where}")
+            if time == next_time and name == "speed.full_ms":
+                raise ValueError(f"speed.full_ms is not under speed.least_ms{where}")
+
+
+def _check_table(name: str, table: _TimeBy, schema: Mapping[str, Any]) -> None:
+    property_of = schema.get("properties", {}).get(table.by)
+    if table.by not in schema.get("required", []) or not isinstance(property_of, dict):
+        raise ValueError(f"{name} needs a required property {table.by} in metadata")
+    values = [str(value) for value in property_of.get("enum", [])]
+    if not values:
+        raise ValueError(f"{name} goes by {table.by}: list all its values in an enum")
+    times = table.__pydantic_extra__ or {}
+    if missing := [value for value in values if value not in times]:
+        raise ValueError(f"{name} has no time for {missing[0]!r}")
+    if unknown := [value for value in times if value not in values]:
+        raise ValueError(f"{name} has a time for {unknown[0]!r}, which the enum of {table.by} does not list")
+
+
+def _cases(enums: Mapping[str, list[object]]) -> list[dict[str, object]]:
+    """All combinations of the values that times depend on; one empty case where they depend on none."""
+    return [dict(zip(enums, values, strict=True)) for values in product(*enums.values())]
 
 
 def _check_stands_alone(part: object) -> None:
@@ -165,6 +244,7 @@ class Catalogue:
             raise ValidationFailed(fields)
         try:
             points_at_most(action_type, metadata)
+            time_at(action_type.min_time, metadata)
         except ValueError as error:
             raise ValidationFailed({"metadata": str(error)}) from None
         return action_type
@@ -188,4 +268,12 @@ def load_catalogue(path: Path) -> Catalogue:
 
 
 def _action_type(code: str, entry: _Entry) -> ActionType:
-    return ActionType(code, entry.title, entry.points.points(), entry.min_time_ms, entry.max_time_ms, entry.metadata)
+    return ActionType(
+        code=code,
+        title=entry.title,
+        points=entry.points.points(),
+        min_time=_time(entry.min_time_ms),
+        max_time_ms=entry.max_time_ms,
+        metadata_schema=entry.metadata,
+        speed=entry.speed.speed() if entry.speed else None,
+    )

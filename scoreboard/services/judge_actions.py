@@ -11,7 +11,7 @@ import structlog
 
 from scoreboard.domain import ledger
 from scoreboard.domain.accounts import Status
-from scoreboard.domain.actions import MAX_SAFE_INTEGER, State, points_for
+from scoreboard.domain.actions import MAX_SAFE_INTEGER, State, points_for, time_at
 from scoreboard.domain.ledger import LedgerEntry
 from scoreboard.domain.rules import Completion, Consequence, History, Rule, Verdict, judge
 from scoreboard.domain.standings import Standing
@@ -160,12 +160,12 @@ def _judge_one(
         action.issued_at,
         action.accepted_at,
         action.completion_time_ms,
-        action_type.min_time_ms,
+        time_at(action_type.min_time, action.metadata),
         action_type.max_time_ms,
     )
     player = players[action.user_id]
     verdict = judge(completion, player.history, rules)
-    increment = points_for(action_type, action.metadata, action.reported_points)
+    increment = points_for(action_type, action.metadata, action.reported_points, completion.elapsed_ms)
     if verdict.consequence in (Consequence.HOLD, Consequence.REJECT):
         state = State.HELD if verdict.consequence is Consequence.HOLD else State.REJECTED
         batch.add(action, Outcome(action.id, state, verdict.reason, verdict.risk), None, None)

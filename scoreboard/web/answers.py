@@ -51,12 +51,25 @@ class PointsInfo(Answer):
     maximum: int
 
 
+TimesBy = dict[str, dict[str, int]]
+
+
+class SpeedInfo(Answer):
+    full_ms: int | None = Field(description="up to this time all points count; null where fullMsBy tells")
+    full_ms_by: TimesBy | None = Field(description="metadata name → time by value")
+    least_ms: int | None = Field(description="from this time on only the least share; null where leastMsBy tells")
+    least_ms_by: TimesBy | None = Field(description="metadata name → time by value")
+    least: float = Field(description="the share of the points that is left from leastMs on")
+
+
 class ActionTypeInfo(Answer):
     code: str
     title: str
     points: PointsInfo
-    min_time_ms: int
+    min_time_ms: int = Field(description="the least time that any metadata allows")
+    min_time_ms_by: TimesBy | None = Field(description="metadata name → least time by value; null where it is one")
     max_time_ms: int
+    speed: SpeedInfo | None = Field(description="how points fall with time, by the service’s clock; null: they do not")
     metadata_schema: dict[str, Any]
 
 

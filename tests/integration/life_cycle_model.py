@@ -40,6 +40,8 @@ ROUND = Kind("FINISH_ROUND", 2_000, maximum=100)
 #: The workers' catalogue doesn't have it any more.
 RETIRED = Kind("RETIRED", 0, fixed=5)
 LEVELS = {"easy": 10, "medium": 20, "hard": 50}
+#: Least time, the time up to which all points count, and the one from which half of them do; ms.
+LEVEL_TIMES = {"easy": (1_000, 6_000, 24_000), "medium": (2_000, 14_000, 48_000), "hard": (4_000, 32_000, 100_000)}
 
 
 @dataclass(eq=False)
@@ -72,9 +74,21 @@ class Action:
         return None if self.previous_score is None or self.increment is None else self.previous_score + self.increment
 
     @property
+    def min_ms(self) -> int:
+        return LEVEL_TIMES[str(self.difficulty)][0] if self.kind is LEVEL else self.kind.min_ms
+
+    @property
+    def elapsed_ms(self) -> int:
+        assert self.accepted_at is not None
+        return (self.accepted_at - self.issued_at) // timedelta(milliseconds=1)
+
+    @property
     def points(self) -> int:
         if self.kind is LEVEL:
-            return LEVELS[str(self.difficulty)]
+            _, full_ms, least_ms = LEVEL_TIMES[str(self.difficulty)]
+            late_ms = min(max(0, self.elapsed_ms - full_ms), least_ms - full_ms)
+            worth = LEVELS[str(self.difficulty)]
+            return worth * (2 * (least_ms - full_ms) - late_ms) // (2 * (least_ms - full_ms))
         if self.kind is ROUND:
             assert self.completion is not None
             assert self.completion.proof.points is not None
@@ -221,7 +235,7 @@ class Life:
         assert action.accepted_at is not None
         assert action.completion is not None
         kind, claimed_ms = action.kind, action.completion.proof.completion_time_ms
-        elapsed_ms = (action.accepted_at - action.issued_at) // timedelta(milliseconds=1)
+        elapsed_ms, min_ms = action.elapsed_ms, action.min_ms
         recent = [
             each
             for each in self.actions
@@ -233,7 +247,7 @@ class Life:
             return "failed", "INTERNAL_ERROR"
         if claimed_ms > elapsed_ms + 2_000:
             return "rejected", "CLOCK_MISMATCH"
-        if not (kind.min_ms <= elapsed_ms <= kind.max_ms and kind.min_ms <= claimed_ms <= kind.max_ms):
+        if not (min_ms <= elapsed_ms <= kind.max_ms and min_ms <= claimed_ms <= kind.max_ms):
             return "rejected", "COMPLETION_TIME"
         if len(recent) > 8:
             return "held", "BURST"

@@ -62,7 +62,7 @@ class IntakeSteps(PlayerSteps):
         difficulty=st.sampled_from(["easy", "medium", "hard"]),
         by_server=st.booleans(),
         count=st.integers(1, 3),
-        age_s=st.sampled_from([0.0, 1.5, 4.0, TTL_S + 1.0]),
+        age_s=st.sampled_from([0.0, 1.5, 4.0, 18.0, TTL_S + 1.0]),
     )
     def issue(
         self, player: Player, kind: Kind, difficulty: str, by_server: bool, count: int, age_s: float

@@ -57,7 +57,7 @@ class ByHand:
         return taken
 
     def issued(self, player: object, kind: object, count: int = 1, age_s: float = 4.0) -> list[Any]:
-        return self.issue(player, kind, "hard", by_server=False, count=count, age_s=age_s)
+        return self.issue(player, kind, "medium", by_server=False, count=count, age_s=age_s)
 
     def completed(self, some: list[Any], claimed_ms: int = 3_000, *, is_same: bool = False) -> None:
         self.complete(some, claimed_ms, 7, is_same)

@@ -42,7 +42,7 @@ def test_a_batch_is_scored_with_ledger_and_audit(database: Database, catalogue: 
     ids = [
         add_accepted(database, player.id, Accepted("SOLVE_PROBLEM", accepted_s=-2)),
         add_accepted(database, player.id, Accepted("FINISH_ROUND", accepted_s=-1, points=42)),
-        add_accepted(database, player.id, Accepted("COMPLETE_LEVEL")),
+        add_accepted(database, player.id, Accepted("COMPLETE_LEVEL", issued_s=-3, claimed_ms=3_000)),
     ]
     settled = settle_actions(database, catalogue, ids)
     assert [each.outcome.state for each in settled] == [State.APPLIED] * 3
@@ -52,6 +52,23 @@ def test_a_batch_is_scored_with_ledger_and_audit(database: Database, catalogue: 
     with database.read() as connection:
         events = connection.execute(sa.select(audit_log.c.event)).scalars().all()
     assert events == ["action.applied"] * 3
+    assert verify(database, None).findings == []
+
+
+def test_a_level_is_worth_less_the_longer_it_took_by_the_databases_clock(
+    database: Database, catalogue: Catalogue
+) -> None:
+    player = add_user(database)
+    times_s = (0.9, 1.1, 5.9, 15.0, 24.1, 299.0)
+    # What the player claims to have needed does not matter.
+    ids = [
+        add_accepted(database, player.id, Accepted("COMPLETE_LEVEL", issued_s=-time_s, claimed_ms=1_000))
+        for time_s in times_s
+    ]
+    settled = {each.outcome.action_id: each.outcome for each in settle_actions(database, catalogue, ids)}
+    outcomes = [settled[action_id] for action_id in ids]
+    assert outcomes[0].reason == "COMPLETION_TIME"
+    assert [outcome.score_increment for outcome in outcomes[1:]] == [10, 10, 7, 5, 5]
     assert verify(database, None).findings == []
 
 

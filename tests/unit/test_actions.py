@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -19,7 +20,9 @@ from scoreboard.domain.actions import (
     Points,
     Proof,
     ReportedPoints,
+    Speed,
     State,
+    TimeBy,
     check_reported_points,
     has_valid_checksum,
     points_at_most,
@@ -68,6 +71,37 @@ def test_fixed_points_ask_for_nothing() -> None:
 )
 def test_computed_points_are_exact_and_rounded_down(base: str, difficulty: object, points: int) -> None:
     assert points_for(computed(base), {"difficulty": difficulty}, None) == points
+
+
+SPEED = Speed(TimeBy("difficulty", {"easy": 5_000, "hard": 20_000}), 60_000, Fraction(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "elapsed_ms", "points"),
+    [
+        ("easy", 0, 10),
+        ("easy", 5_000, 10),
+        ("easy", 5_001, 9),
+        ("easy", 32_500, 7),  # half way: 7.5
+        ("easy", 59_999, 5),
+        ("easy", 10**12, 5),
+        ("hard", 20_000, 25),
+        ("hard", 40_000, 18),  # half way: 18.75
+        ("hard", 60_000, 12),  # 12.5
+    ],
+)
+def test_speed_is_rewarded_evenly_between_its_bounds(difficulty: str, elapsed_ms: int, points: int) -> None:
+    action_type = replace(computed("10"), speed=SPEED)
+    assert points_for(action_type, {"difficulty": difficulty}, None, elapsed_ms) == points
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9))
+def test_slower_is_never_worth_more_and_nothing_is_over_the_maximum(one: int, other: int) -> None:
+    for action_type in (replace(computed("10", 17), speed=SPEED), replace(worth(FixedPoints(7)), speed=SPEED)):
+        quick, slow = (
+            points_for(action_type, {"difficulty": "hard"}, None, ms) for ms in (min(one, other), max(one, other))
+        )
+        assert points_at_most(action_type, {"difficulty": "hard"}) >= quick >= slow >= 0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from config import ROOT
-from scoreboard.domain.actions import ComputedPoints, FixedPoints, ReportedPoints, points_for
+from scoreboard.domain.actions import (
+    ComputedPoints,
+    FixedPoints,
+    ReportedPoints,
+    Speed,
+    TimeBy,
+    points_at_most,
+    points_for,
+    time_at,
+)
 from scoreboard.domain.errors import ValidationFailed
 from scoreboard.services.catalogue import METADATA_MAX_BYTES, Catalogue, CatalogueError, load_catalogue
 
@@ -43,6 +52,27 @@ def computed(
     )
 
 
+def timed(
+    min_time: str = "{ by = 'level', easy = 1, hard = 2 }",
+    speed: str | None = None,
+    points: str = FIXED,
+    required: str = '["level"]',
+    declared: str = '{ enum = ["easy", "hard"] }',
+) -> str:
+    """An entry whose times depend on ``metadata.level``."""
+    return entry(
+        TITLE,
+        f"min_time_ms = {min_time}",
+        "max_time_ms = 1000",
+        points,
+        f"speed = {speed}" if speed else "",
+        "[actions.JUMP.metadata]",
+        'type = "object"',
+        f"required = {required}",
+        f"properties = {{ level = {declared} }}",
+    )
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "types.toml"
@@ -70,6 +100,30 @@ def test_the_default_loads_with_one_type_of_each_kind() -> None:
     }
     assert all(0 <= each.min_time_ms <= each.max_time_ms for each in types.values())
     assert points_for(types["COMPLETE_LEVEL"], {"difficulty": "hard"}, None) == 50
+
+
+def test_times_may_go_by_a_metadata_property(path: Path) -> None:
+    speed = "{ full_ms = { by = 'level', easy = 5, hard = 20 }, least_ms = 100, least = 0.5 }"
+    jump = load(path, timed(speed=speed)).types["JUMP"]
+    assert jump.min_time == TimeBy("level", {"easy": 1, "hard": 2})
+    assert jump.min_time_ms == 1
+    assert jump.speed == Speed(TimeBy("level", {"easy": 5, "hard": 20}), 100, Fraction(1, 2))
+    assert [time_at(jump.min_time, {"level": level}) for level in ("easy", "hard")] == [1, 2]
+
+
+def test_a_value_without_a_time_is_refused(path: Path) -> None:
+    # JSON Schema takes 1.0 for 1; the table of times does not.
+    catalogue = load(path, timed("{ by = 'level', 1 = 5 }", declared="{ enum = [1] }"))
+    assert catalogue.check_request("JUMP", {"level": 1}).code == "JUMP"
+    assert fields(catalogue, "JUMP", {"level": 1.0}) == {"metadata": "metadata.level 1.0 has no time"}
+
+
+def test_the_default_leaves_time_to_earn_everything() -> None:
+    for each in load_catalogue(DEFAULT):
+        for level in ("easy", "medium", "hard"):
+            metadata = {"difficulty": level}
+            most = points_for(each, metadata, 0, time_at(each.min_time, metadata))
+            assert isinstance(each.points, ReportedPoints) or most == points_at_most(each, metadata)
 
 
 def test_factors_are_read_as_they_are_written(path: Path) -> None:
@@ -123,6 +177,30 @@ def test_an_entry_without_metadata_takes_none(path: Path) -> None:
         (computed(declared='{ type = "string" }'), "actions.JUMP", "list all values in an enum"),
         (computed('"value"', '{ type = "string" }'), "actions.JUMP", 'needs type "integer" or "number"'),
         (computed('"value"', '{ type = "integer" }'), "actions.JUMP", "and a maximum"),
+        (timed("{ easy = 1, hard = 2 }"), "actions.JUMP.min_time_ms.by", "required"),
+        (timed("{ by = 'level', easy = 1, hard = -2 }"), "actions.JUMP.min_time_ms.hard", "greater than"),
+        (timed("{ by = 'level', easy = 1, hard = 1.5 }"), "actions.JUMP.min_time_ms.hard", "integer"),
+        (timed("'1'"), "actions.JUMP.min_time_ms", "integer"),
+        (timed("{ by = 'level', easy = 1 }"), "actions.JUMP", "min_time_ms has no time for 'hard'"),
+        (timed("{ by = 'level', easy = 1, hard = 2, mad = 3 }"), "actions.JUMP", "a time for 'mad'"),
+        (timed("{ by = 'other', easy = 1, hard = 2 }"), "actions.JUMP", "needs a required property other"),
+        (timed(required="[]"), "actions.JUMP", "min_time_ms needs a required property level"),
+        (timed(declared="true"), "actions.JUMP", "min_time_ms needs a required property level"),
+        (timed(declared='{ type = "string" }'), "actions.JUMP", "list all its values in an enum"),
+        (timed("{ by = 'level', easy = 1, hard = 1001 }"), "actions.JUMP",
+         "min_time_ms is over max_time_ms for level hard"),
+        (timed(speed="{ full_ms = 1, least_ms = 100, least = 0.5 }"), "actions.JUMP",
+         "min_time_ms is over speed.full_ms for level hard"),
+        (timed(speed="{ full_ms = 9, least_ms = 9, least = 0.5 }"), "actions.JUMP", "full_ms is not under"),
+        (timed(speed="{ full_ms = 9, least_ms = 8, least = 0.5 }"), "actions.JUMP", "full_ms is over speed.least_ms"),
+        (timed(speed="{ full_ms = 9, least_ms = 1001, least = 0.5 }"), "actions.JUMP", "least_ms is over max_time_ms"),
+        (timed(speed="{ full_ms = 9, least_ms = 10, least = 1 }"), "actions.JUMP.speed.least", "less than"),
+        (timed(speed="{ full_ms = 9, least_ms = 10, least = nan }"), "actions.JUMP.speed.least", "greater than"),
+        (timed(speed="{ full_ms = 9, least_ms = 10 }"), "actions.JUMP.speed.least", "required"),
+        (timed(speed="{ full_ms = 9, least_ms = { by = 'level', easy = 10 }, least = 0 }"), "actions.JUMP",
+         "speed.least_ms has no time for 'hard'"),
+        (timed(speed="{ full_ms = 9, least_ms = 10, least = 0 }",
+               points='points = { kind = "reported", maximum = 9 }'), "actions.JUMP", "not go with reported"),
         (computed(base="0"), "actions.JUMP.points.base", "greater than 0"),
         (computed(base="nan"), "actions.JUMP.points.base", "greater than 0"),
         (computed(base="inf"), "actions.JUMP.points.base", "less than"),

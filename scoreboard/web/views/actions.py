@@ -9,7 +9,7 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 
 from scoreboard.domain import errors
-from scoreboard.domain.actions import SETTLED, ActionType, ComputedPoints, FixedPoints, Proof
+from scoreboard.domain.actions import SETTLED, ActionType, ComputedPoints, FixedPoints, Proof, Speed, Time, TimeBy
 from scoreboard.domain.standings import iso
 from scoreboard.live.hub import Expectation
 from scoreboard.live.mailbox import Deadline
@@ -194,6 +194,20 @@ def _floats(table: Mapping[str, Fraction]) -> dict[str, float]:
     return {value: float(factor) for value, factor in table.items()}
 
 
+def _times_by(time: Time) -> dict[str, dict[str, int]] | None:
+    return {time.name: dict(time.times_ms)} if isinstance(time, TimeBy) else None
+
+
+def _speed_json(speed: Speed) -> dict[str, object]:
+    return {
+        "fullMs": None if isinstance(speed.full_ms, TimeBy) else speed.full_ms,
+        "fullMsBy": _times_by(speed.full_ms),
+        "leastMs": None if isinstance(speed.least_ms, TimeBy) else speed.least_ms,
+        "leastMsBy": _times_by(speed.least_ms),
+        "least": float(speed.least),
+    }
+
+
 def _type_json(action_type: ActionType) -> dict[str, object]:
     points = action_type.points
     shown: dict[str, object] = {"kind": points.kind, "maximum": points.maximum}
@@ -207,6 +221,8 @@ def _type_json(action_type: ActionType) -> dict[str, object]:
         "title": action_type.title,
         "points": shown,
         "minTimeMs": action_type.min_time_ms,
+        "minTimeMsBy": _times_by(action_type.min_time),
         "maxTimeMs": action_type.max_time_ms,
+        "speed": _speed_json(action_type.speed) if action_type.speed else None,
         "metadataSchema": action_type.metadata_schema,
     }
