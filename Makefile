@@ -18,12 +18,19 @@ LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(TOOLS)/pip-compile --quiet --strip-
 # Most tests wait for processes and browsers; two at a time keep two cores busy without starving what they wait for.
 TEST_PROCESSES ?= 2
 
-.PHONY: run test test-debian test-faults test-fuzz test-models mutations bench bench-stream lint format lock audit sbom clean
+# What builds and checks the browser's files, by npm; running the service needs none of it.
+FRONTEND_INSTALLED := frontend/node_modules/.installed
+
+.PHONY: run assets test test-debian test-faults test-fuzz test-models mutations bench bench-stream lint format lock audit sbom clean
 .DELETE_ON_ERROR:
 
 # exec: a Ctrl-C and the exit status are the service's own, without a shell in between.
 run: $(INSTALLED)
 	@exec $(BIN)/scoreboard run
+
+# After a change to the scripts and styles in scoreboard/web/static: what the pages load. Commit the result with it.
+assets: $(FRONTEND_INSTALLED)
+	@exec $(PYTHON) frontend/build.py
 
 # A file is one piece of work. In the order of their folders the short ones, tests/unit, come last, and the processes end
 # together; the default is by the number of tests, which leaves the benchmarks, one long test each, to the end.
@@ -101,7 +108,7 @@ sbom: $(TOOLS_INSTALLED)
 
 # Data and logs in var/ stay.
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build frontend/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
 
 # An environment with what a list names, made or brought up to date: $(call environment,FOLDER,LIST)
@@ -128,6 +135,12 @@ $(DEV_INSTALLED): requirements-dev.txt requirements-pip.txt pyproject.toml
 	$(call environment,$(VENV),requirements-dev.txt)
 	$(editable)
 	@touch $(INSTALLED) $@
+
+# No package's own scripts run: esbuild's binary and TypeScript's are in packages of their own.
+$(FRONTEND_INSTALLED): frontend/package-lock.json
+	@command -v npm > /dev/null || { echo "npm is needed for the browser's files; on Debian: apt-get install npm" >&2; exit 1; }
+	@npm ci --prefix frontend --ignore-scripts --no-audit --no-fund --loglevel=error > /dev/null
+	@touch $@
 
 $(TOOLS_INSTALLED): requirements-tools.txt requirements-pip.txt
 	$(call environment,$(TOOLS_VENV),requirements-tools.txt)

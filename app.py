@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from flask import Flask
+from flask import Flask, Response
 from flask.json.provider import JSONProvider
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -22,6 +22,7 @@ from scoreboard.web.errors import register_errors
 from scoreboard.web.limits import init_limits
 from scoreboard.web.observe import add_request_id, init_observation
 from scoreboard.web.parts import EXTENSION, build_parts
+from scoreboard.web.static_files import init_static_files, static_files
 from scoreboard.web.views import accounts, actions, admin, leaderboard, operations, pages, players
 
 
@@ -36,10 +37,14 @@ class OrjsonProvider(JSONProvider):
 
 
 class _Application(Flask):
-    """Flask, without asking on every call of every hook whether it is a coroutine function: none is."""
+    """Flask with our static files; it does not ask on every call of a hook whether that is a coroutine: none is."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func
+
+    def send_static_file(self, filename: str) -> Response:
+        """The view behind ``/static``."""
+        return static_files().send(filename)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -55,8 +60,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     init_tracing(settings, "web", app)
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
-    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 300
     parts = app.extensions[EXTENSION] = build_parts(settings)
+    init_static_files(app, settings)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]

@@ -7,6 +7,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from scoreboard import __version__
 from scoreboard.web.openapi import describe
+from scoreboard.web.static_files import compress
 
 blueprint = Blueprint("pages", __name__)
 
@@ -20,7 +21,7 @@ def home() -> Response:
 def openapi() -> Response:
     response = jsonify(describe())
     response.headers["Cache-Control"] = "public, max-age=60"
-    return response
+    return compress(response)
 
 
 @blueprint.get("/api/docs")
@@ -32,7 +33,7 @@ def _page(template: str, **values: object) -> Response:
     """A page without anybody's data: kept, so that Back is instant, but never shown without asking for a newer one."""
     page = current_app.make_response(render_template(template, version=__version__, **values))
     page.headers["Cache-Control"] = "no-cache"
-    return page
+    return compress(page)
 
 
 @blueprint.get("/favicon.ico")

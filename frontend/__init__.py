@@ -1,0 +1,1 @@
+"""What builds and checks the browser's files."""
