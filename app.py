@@ -10,7 +10,6 @@ import orjson
 from flask import Flask, Response
 from flask.json.provider import JSONProvider
 from flask_cors import CORS
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Settings
 from scoreboard.logs import configure_logging
@@ -19,6 +18,7 @@ from scoreboard.web import stream
 from scoreboard.web.auth import access_token, init_auth, load_caller
 from scoreboard.web.bodies import BODY_MAX_BYTES
 from scoreboard.web.errors import register_errors
+from scoreboard.web.forwarded import trust_proxies
 from scoreboard.web.limits import init_limits
 from scoreboard.web.observe import add_request_id, init_observation
 from scoreboard.web.parts import EXTENSION, build_parts
@@ -63,8 +63,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     parts = app.extensions[EXTENSION] = build_parts(settings)
     init_static_files(app, settings)
     if settings.trusted_proxies:
-        count = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
+        app.wsgi_app = trust_proxies(  # type: ignore[assignment]  # as the gate below
+            app.wsgi_app, settings.trusted_proxies, settings.trusted_proxy_header
+        )
     init_observation(app, settings, traced)
     init_auth(app, settings)
     app.before_request(load_caller)

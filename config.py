@@ -45,6 +45,10 @@ def _split(value: object) -> object:
     return value
 
 
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _check_rate(value: str) -> str:
     try:
         parse_many(value)
@@ -170,7 +174,10 @@ class Settings(BaseSettings):
 
     # Who may call, how often.
     public_leaderboard: bool = Field(True, description="false: reading the board needs a signed-in caller")
-    trusted_proxies: int = Field(0, ge=0, le=10, description="proxies in front whose X-Forwarded-For is believed")
+    trusted_proxies: int = Field(0, ge=0, le=10, description="proxies in front whose forwarded headers are believed")
+    trusted_proxy_header: Annotated[Literal["x-forwarded-for", "forwarded"], BeforeValidator(_lower)] = Field(
+        "x-forwarded-for", description="header to which these proxies append: X-Forwarded-For or Forwarded (RFC 7239)"
+    )
     cors_origins: Annotated[Words, AfterValidator(_check_origins)] = Field(
         (), description="origins of other sites whose pages may call, separated by commas"
     )

@@ -29,6 +29,11 @@ UNANNOUNCED = Counter("scoreboard_announce_failures_total", "Batches settled whi
 SWEPT = Counter("scoreboard_swept_total", "Left-behind work picked up by the sweep", ["kind"])
 BOARD_FALLBACKS = Counter("scoreboard_board_fallbacks_total", "Board reads answered by Postgres instead of Redis")
 LIMIT_FALLBACKS = Counter("scoreboard_limit_fallbacks_total", "Requests limited in memory while Redis was down")
+FORWARDED_PROBLEMS = Counter(
+    "scoreboard_forwarded_problems_total",
+    "Requests whose client address the trusted proxies did not tell in a readable way",
+    ["problem"],
+)
 DEGRADED = Counter(
     "scoreboard_degraded_total", "Done later, in a lesser way or not at all, as a part was away", ["part", "what"]
 )

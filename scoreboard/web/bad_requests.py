@@ -12,6 +12,7 @@ from config import Settings
 from scoreboard import metrics
 from scoreboard.domain.errors import ValidationFailed
 from scoreboard.web.observe import steady_headers
+from scoreboard.web.origin import UNIX_PEER
 from scoreboard.web.refusals import INTERNAL_ERROR, bare_answer
 
 log = structlog.get_logger(__name__)
@@ -49,6 +50,5 @@ def refuse(settings: Settings, request: Any, address: Any, error: BaseException)
     return "\r\n".join(lines).encode("ascii") + body
 
 
-def _host(address: Any) -> str | None:
-    """None for a unix socket."""
-    return address[0] if isinstance(address, tuple) else None
+def _host(address: Any) -> str:
+    return str(address[0]) if isinstance(address, tuple) else UNIX_PEER

@@ -7,7 +7,6 @@ number of processes, so logins and completions are never unlimited.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Any
@@ -23,27 +22,8 @@ from scoreboard.live.limits import make_pool
 from scoreboard.store.sessions import Caller
 from scoreboard.web.limiter import OneTripLimiter
 from scoreboard.web.operation import Access
+from scoreboard.web.origin import client_address
 from scoreboard.web.parts import current_operation, current_parts
-
-
-def client_address() -> str:
-    """The caller's address as far as the configured proxies vouch for it; one IPv6 network counts as one."""
-    return _network(request.remote_addr or "")
-
-
-# Taking an address apart costs more than all else about it; callers come again. 4,096 of them are under 1 MB.
-@lru_cache(maxsize=4096)
-def _network(remote: str) -> str:
-    try:
-        address = ipaddress.ip_address(remote)
-    except ValueError:
-        return "unknown"
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        # Providers hand a whole /64 to one customer.
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
 
 
 def _caller() -> Caller | None:

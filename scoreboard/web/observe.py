@@ -15,6 +15,7 @@ from prometheus_client import Counter, Histogram
 from config import Settings
 from scoreboard import metrics
 from scoreboard.logs import RequestLog
+from scoreboard.web.origin import logged_address
 
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 # Our own scripts, styles, pictures and calls, and nothing else: nothing inline, no frames. Scripts send the forms: the
@@ -37,8 +38,8 @@ STEADY_HEADERS = [
     ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 ]
 _HTTPS_HEADER = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
-# Our own paths are under 100 characters, addresses under 50; the log keeps enough of others to recognise them.
-PATH_MAX, _ADDRESS_MAX = 300, 100
+# Our own paths are under 100 characters; the log keeps enough of others to recognise them.
+PATH_MAX = 300
 # Requests that load balancers and scrapers make all day.
 _QUIET_ENDPOINTS = frozenset({"operations.health", "operations.show_metrics", "static"})
 # Clients may send any word for a method; a figure for each would grow without a bound.
@@ -107,8 +108,7 @@ class _Observer:
                 "ms": round(seconds * 1000, 2),
                 "user_id": str(caller.user_id) if caller else None,
                 "code": g.get("error_code"),
-                # A trusted proxy may pass on whatever its client wrote.
-                "ip": request.remote_addr and request.remote_addr[:_ADDRESS_MAX],
+                "ip": logged_address(),
                 "request_id": g.get("request_id"),
             }
         )

@@ -28,8 +28,8 @@ from scoreboard.store.sessions import Caller
 from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller, optional_caller
 from scoreboard.web.direct import SocketOutlet, bound
-from scoreboard.web.limits import client_address
 from scoreboard.web.operation import Access, Operation, answer
+from scoreboard.web.origin import client_address
 from scoreboard.web.parts import Parts, current_parts
 from scoreboard.web.worker import give_away, may_give_away
 

@@ -23,7 +23,6 @@ def may_give_away(environ: dict[str, Any]) -> bool:
     return (
         getattr(gevent.getcurrent(), _MAY_GIVE_AWAY, False)
         and environ.get("gunicorn.socket") is not None
-        and environ["wsgi.url_scheme"] == "http"
         and environ["SERVER_PROTOCOL"] == "HTTP/1.1"
         and environ["REQUEST_METHOD"] == "GET"
     )

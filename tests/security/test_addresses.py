@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 
+from config import ROOT, environment_with
+from scoreboard.local.supervisor import Supervisor
 from tests.functional.client import Api, assert_refused, data_of, eventually, new_name, pages
 from tests.security.beside import web_beside
 from tests.security.cast import Cast
 from tests.security.raw import exchange, request
-from tests.service import Service
+from tests.service import START_WAIT_S, Service, open_folder
 
 PEER = "127.0.0.1"
 PROXIES = (0, 1, 2)
@@ -66,6 +73,25 @@ CASES = {
     "two header lines": Case(["8.8.8.8", "198.51.100.1, 10.0.0.1"], (PEER, "10.0.0.1", "198.51.100.1")),
     "an empty value": Case([""], (PEER, PEER, PEER)),
     "IPv6": Case(["2001:db8::7"], (PEER, "2001:db8::7", PEER)),
+    "a port": Case(["198.51.100.1:4111"], (PEER, "198.51.100.1", PEER)),
+    "ports at every hop": Case(["198.51.100.1:4111, 10.0.0.1:52000"], (PEER, "10.0.0.1", "198.51.100.1")),
+    "IPv6 with brackets": Case(["[2001:db8::7]"], (PEER, "2001:db8::7", PEER)),
+    "IPv6 with brackets and port": Case(["[2001:db8::7]:4111"], (PEER, "2001:db8::7", PEER)),
+    "quotes": Case(['"[2001:db8::7]:4111"'], (PEER, "2001:db8::7", PEER)),
+    "a zone": Case(["fe80::7%eth0"], (PEER, "fe80::7", PEER)),
+    "IPv4 in IPv6": Case(["::ffff:198.51.100.1"], (PEER, "198.51.100.1", PEER)),
+    "IPv4 in IPv6 with a port": Case(["[::FFFF:198.51.100.1]:4111"], (PEER, "198.51.100.1", PEER)),
+    "IPv4 through a translator": Case(["64:ff9b::c633:6401"], (PEER, "198.51.100.1", PEER)),
+    "no space behind the comma": Case(["8.8.8.8,198.51.100.1,10.0.0.1"], (PEER, "10.0.0.1", "198.51.100.1")),
+    "many spaces and tabs": Case(["198.51.100.1 \t ,\t  10.0.0.1"], (PEER, "10.0.0.1", "198.51.100.1")),
+    "unknown": Case(["198.51.100.1, unknown"], (PEER, PEER, "198.51.100.1")),
+    "unknown behind a known proxy": Case(["unknown, 10.0.0.1"], (PEER, "10.0.0.1", "10.0.0.1")),
+    "a hidden name": Case(["_hidden, _proxy"], (PEER, PEER, PEER)),
+    # A client's own commas must not move the count, nor its quotes swallow what the proxies say.
+    "an empty entry at the end": Case(["198.51.100.1,"], (PEER, PEER, "198.51.100.1")),
+    "empty entries in front": Case([",,, 198.51.100.1"], (PEER, "198.51.100.1", "198.51.100.1")),
+    "an open quote in front": Case(['"8.8.8.8, 198.51.100.1, 10.0.0.1'], (PEER, "10.0.0.1", "198.51.100.1")),
+    "three header lines": Case(["8.8.8.8", "198.51.100.1", "10.0.0.1"], (PEER, "10.0.0.1", "198.51.100.1")),
 }
 
 
@@ -152,10 +178,100 @@ def test_who_names_fewer_proxies_than_there_are_is_the_peer(behind: dict[int, Se
     assert statuses(behind[2], [next(_fresh) for _ in LIMITED]) == LIMITED
 
 
-def test_what_is_no_address_counts_as_one_and_the_same(behind: dict[int, Service]) -> None:
-    """A proxy that passes on nonsense gives its clients no counters of their own."""
-    nonsense = ["garbage", "198.51.100.300", "a" * 500, "198.51.100.1:4000"]
+def test_what_is_no_address_counts_as_the_proxys_own(behind: dict[int, Service]) -> None:
+    """A proxy that passes on nonsense gives its clients no counters of their own; those behind others keep theirs."""
+    nonsense = ["garbage", "198.51.100.300", "a" * 500, "198.51.100.1:four"]
     assert statuses(behind[1], nonsense) == LIMITED
+    name = new_name("nobody")
+    behind_proxies = [f"unknown, {next(_fresh)}" for _ in LIMITED]
+    assert [try_login(behind[2], name, forwarded=value) for value in behind_proxies] == [401] * len(LIMITED)
+
+
+def test_a_port_makes_no_other_caller(behind: dict[int, Service]) -> None:
+    real = next(_fresh)
+    assert statuses(behind[1], [f"{real}:{4000 + number}" for number in range(4)]) == LIMITED
+    assert statuses(behind[1], [f"{next(_fresh)}:4000" for _ in LIMITED]) == [401] * len(LIMITED)
+
+
+def forwarded_problems(service: Service) -> dict[str, float]:
+    metrics = Api(service.url).get("/metrics").text
+    found = re.findall(r'scoreboard_forwarded_problems_total\{problem="(\w+)"\} (\S+)', metrics)
+    return {"missing": 0, "too_few": 0, "unreadable": 0, **{problem: float(number) for problem, number in found}}
+
+
+def test_what_proxies_do_not_tell_is_counted(behind: dict[int, Service]) -> None:
+    # The first answer is checked against the description, which is fetched for it.
+    Api(behind[2].url).get("/health")
+    before = forwarded_problems(behind[2])
+    for values in (["unknown, unknown"], ["unknown, 10.0.0.1"], ["198.51.100.1"], []):
+        seen_address(behind[2], *((FORWARDED, value) for value in values))
+    after = forwarded_problems(behind[2])
+    # The metrics are those of all processes of the tests; nobody else calls meanwhile.
+    assert {problem: after[problem] - before[problem] for problem in after} == {
+        "missing": 1,
+        "too_few": 1,
+        "unreadable": 2,
+    }
+
+
+# -- the Forwarded header, and unix sockets ----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def standard(service: Service) -> Iterator[Service]:
+    """Behind one proxy that writes the standard's header."""
+    settings = {"TRUSTED_PROXIES": "1", "TRUSTED_PROXY_HEADER": "Forwarded"}
+    with web_beside(service, WEB_CONCURRENCY="1", ENVIRONMENT="development", **settings) as beside:
+        yield beside
+
+
+@pytest.mark.parametrize(
+    ("value", "believed"),
+    [
+        ("for=198.51.100.1", "198.51.100.1"),
+        ("for=198.51.100.1:4111;proto=https;by=10.0.0.1", "198.51.100.1"),
+        ('For="[2001:db8::7]:4111"', "2001:db8::7"),
+        ('by=10.0.0.1; FOR = "198.51.100.1"', "198.51.100.1"),
+        ("for=8.8.8.8, for=198.51.100.1", "198.51.100.1"),
+        ('for="8.8.8.8, for=198.51.100.1', "198.51.100.1"),
+        ("for=unknown", PEER),
+        ("for=_hidden", PEER),
+        ("proto=https", PEER),
+        ("for=198.51.100.1;for=8.8.8.8", PEER),
+        ("198.51.100.1", PEER),
+    ],
+)
+def test_where_forwarded_is_configured_only_that_header_counts(standard: Service, value: str, believed: str) -> None:
+    assert seen_address(standard, ("Forwarded", value), (FORWARDED, "8.8.8.8")) == believed
+
+
+def test_the_peer_at_a_unix_socket_is_a_proxy_like_any_other(service: Service) -> None:
+    with open_folder() as folder:
+        at_socket = str(folder / "web.sock")
+        # Such a socket can't be shared between processes as a port can.
+        config = folder / "gunicorn.conf.py"
+        own = f"bind, reuse_port = {f'unix:{at_socket}'!r}, False\n"
+        config.write_text((ROOT / "deploy" / "gunicorn.conf.py").read_text(encoding="utf-8") + own, encoding="utf-8")
+        lines: list[str] = []
+        web = Supervisor(lines.append)
+        settings = {"TRUSTED_PROXIES": "1", "WEB_CONCURRENCY": "1"}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = environment_with(**{**service.settings_env, **settings}, PATH=path)
+        web.start("web", f'gunicorn --config {config} "app:create_app()"', env=environment, cwd=ROOT)
+        try:
+            eventually(lambda: Path(at_socket).exists(), bool, START_WAIT_S)
+            with httpx.Client(transport=httpx.HTTPTransport(uds=at_socket), base_url=service.url, timeout=30) as http:
+                for value, expected in (("198.51.100.1", "198.51.100.1"), ("unknown", "unix"), (None, "unix")):
+                    headers = {"X-Request-ID": uuid4().hex, **({FORWARDED: value} if value else {})}
+                    assert http.get("/v1/actions/types", headers=headers).status_code == 200
+                    (line,) = eventually(lambda: [each for each in lines if headers["X-Request-ID"] in each], bool, 20)  # noqa: B023
+                    assert json.loads(line.partition("| ")[2])["ip"] == expected
+                name = {"username": new_name("nobody"), "password": "not the password"}
+                assert http.post("/v1/auth/login", json=name).status_code == 401
+                with http.stream("GET", "/v1/leaderboard/stream", headers={FORWARDED: "198.51.100.1"}) as stream:
+                    assert "leaderboard:initial" in next(text for text in stream.iter_text() if "event:" in text)
+        finally:
+            web.stop()
 
 
 def test_a_network_of_one_customer_counts_as_one(behind: dict[int, Service]) -> None:
@@ -190,4 +306,4 @@ def test_nonsense_from_a_trusted_proxy_is_no_address_in_the_audit_log(behind: di
     answer = Api(behind[1].url).post("/v1/auth/login", body, **{FORWARDED: "<script>alert(1)</script>"})
     assert_refused(answer, 401, "INVALID_CREDENTIALS")
     items = pages(cast.admin.api, "/v1/admin/audit", userId=cast.player.id, event="user.login_failed")
-    assert items[0]["ip"] is None
+    assert items[0]["ip"] == PEER

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from limits import RateLimitItem, parse_many
 
 from config import Settings
-from scoreboard.web.limits import client_address, divided
+from scoreboard.web.limits import divided
+from scoreboard.web.origin import client_address
 
 UNITS = ["second", "minute", "hour", "day", "month", "year"]
 
@@ -64,8 +65,9 @@ def test_every_default_rate_can_be_divided(name: str) -> None:
         ("::ffff:192.0.2.7", "192.0.2.7"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
-        ("garbage", "unknown"),
-        (None, "unknown"),
+        ("64:ff9b::192.0.2.7", "192.0.2.7"),
+        ("", "unix"),
+        (None, "unix"),
     ],
 )
 def test_an_address_stands_for_whoever_shares_it(remote: str | None, expected: str) -> None:
