@@ -147,8 +147,12 @@ def _check_factors(points: _Computed, schema: Mapping[str, Any]) -> None:
         if table == "value":
             if declared.get("type") not in ("integer", "number") or "maximum" not in declared:
                 raise ValueError(f'metadata.properties.{name} needs type "integer" or "number" and a maximum')
-        elif missing := [value for value in declared.get("enum", [None]) if str(value) not in table]:
-            raise ValueError(f"points.multiply.{name} has no factor for {missing[0]!r}; list all values in an enum")
+        elif "enum" not in declared:
+            raise ValueError(
+                f"metadata.properties.{name} needs an enum with the values that points.multiply.{name} lists"
+            )
+        elif missing := [value for value in declared["enum"] if str(value) not in table]:
+            raise ValueError(f"points.multiply.{name} has no factor for {missing[0]!r}")
 
 
 def _check_times(entry: _Entry) -> None:

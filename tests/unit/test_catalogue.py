@@ -174,7 +174,7 @@ def test_an_entry_without_metadata_takes_none(path: Path) -> None:
         (computed(required='["level", "other"]').replace("multiply = { level", "multiply = { other"), "actions.JUMP",
          "points.multiply.other needs a required property"),
         (computed(declared='{ enum = ["easy", "hard", "mad"] }'), "actions.JUMP", "has no factor for 'mad'"),
-        (computed(declared='{ type = "string" }'), "actions.JUMP", "list all values in an enum"),
+        (computed(declared='{ type = "string" }'), "actions.JUMP", "needs an enum with the values"),
         (computed('"value"', '{ type = "string" }'), "actions.JUMP", 'needs type "integer" or "number"'),
         (computed('"value"', '{ type = "integer" }'), "actions.JUMP", "and a maximum"),
         (timed("{ easy = 1, hard = 2 }"), "actions.JUMP.min_time_ms.by", "required"),

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from config import ROOT
-from scoreboard.domain.actions import points_for
-from scoreboard.services.catalogue import CatalogueError, load_catalogue
+from scoreboard.domain.actions import ActionType, points_for
+from scoreboard.services.catalogue import Catalogue, CatalogueError, load_catalogue
 from tests.snippets import snippets
 
 PAGE = ROOT / "docs/catalogue.md"
@@ -24,6 +24,8 @@ max_time_ms = 7_200_000
 FIXED = 'points = { kind = "fixed", value = 5 }\n'
 COMPUTED = '[actions.READ_CHAPTER.points]\nkind = "computed"\nbase = 10\nmaximum = 50\n'
 SCHEMA = "[actions.READ_CHAPTER.metadata]\n"
+SIZE = 'type = "object"\nrequired = ["size"]\nproperties.size = { enum = ["small", "large"] }\n'
+DIFFICULTY = 'type = "object"\nrequired = ["difficulty"]\n'
 
 # What people write, one for each row under "Common mistakes".
 MISTAKES = (
@@ -35,14 +37,24 @@ MISTAKES = (
     HEAD + FIXED.replace("5", "0"),
     HEAD + FIXED.replace("fixed", "fix"),
     HEAD.replace("60_000", "60_000_000") + FIXED,
+    HEAD.replace("60_000", '{ by = "size", small = 5_000 }') + FIXED + SCHEMA + SIZE,
+    HEAD.replace("60_000", '{ by = "size", small = 5_000, large = 6_000 }') + FIXED,
+    HEAD + FIXED + "speed = { full_ms = 60_000, least_ms = 60_000, least = 0 }\n",
+    HEAD + 'points = { kind = "reported", maximum = 5 }\nspeed = { full_ms = 60_000, least_ms = 90_000, least = 0 }\n',
     HEAD.replace("7_200_000", "90_000_000") + FIXED,
     HEAD + COMPUTED + "multiply.difficulty = { easy = 1, hard = 5 }\n",
     HEAD
     + COMPUTED
     + "multiply.difficulty = { easy = 1, hard = 5 }\n"
     + SCHEMA
-    + 'type = "object"\nrequired = ["difficulty"]\n'
+    + DIFFICULTY
     + 'properties.difficulty = { enum = ["easy", "medium", "hard"] }\n',
+    HEAD
+    + COMPUTED
+    + "multiply.difficulty = { easy = 1, hard = 5 }\n"
+    + SCHEMA
+    + DIFFICULTY
+    + 'properties.difficulty = { type = "string" }\n',
     HEAD
     + COMPUTED
     + 'multiply.pages = "value"\n'
@@ -76,23 +88,34 @@ def test_the_mistakes_are_refused_in_these_words(tmp_path: Path) -> None:
     assert printed == [row[0] for row in table("Common mistakes")]
 
 
+def toml_under(heading: str) -> str:
+    return next(each.text for each in snippets(PAGE) if (each.heading, each.language) == (heading, "toml"))
+
+
+def loaded(folder: Path, heading: str) -> tuple[Catalogue, ActionType]:
+    """The example under this heading, as a catalogue of its own."""
+    (folder / "my.toml").write_text(toml_under(heading), encoding="utf-8")
+    catalogue = load_catalogue(folder / "my.toml")
+    (action_type,) = catalogue
+    return catalogue, action_type
+
+
 @pytest.mark.parametrize(
-    "heading",
-    [each.heading for each in snippets(PAGE) if each.language == "toml" and each.heading != "A first catalogue"],
+    "heading", ["Fixed", "Computed from a table", "Computed from a number", "Reported", "Points for speed"]
 )
 def test_an_example_is_worth_what_its_table_says(heading: str, tmp_path: Path) -> None:
-    (text,) = (each.text for each in snippets(PAGE) if (each.heading, each.language) == (heading, "toml"))
-    (tmp_path / "my.toml").write_text(text, encoding="utf-8")
-    catalogue = load_catalogue(tmp_path / "my.toml")
-    (action_type,) = catalogue
+    catalogue, action_type = loaded(tmp_path, heading)
     for metadata, *cells in table(heading):
         says = json.loads(metadata)
         catalogue.check_request(action_type.code, says)
-        reported, points = (int(cells[0]), int(cells[1])) if heading == "Reported" else (None, int(cells[0]))
-        assert points_for(action_type, says, reported) == points
+        reported = int(cells[0]) if heading == "Reported" else None
+        elapsed_ms = int(cells[0]) if heading == "Points for speed" else 0
+        points = int(cells[1] if reported is not None or elapsed_ms else cells[0])
+        assert points_for(action_type, says, reported, elapsed_ms) == points
 
 
-def test_the_first_catalogue_loads(tmp_path: Path) -> None:
-    text = next(each.text for each in snippets(PAGE) if each.language == "toml")
-    (tmp_path / "my.toml").write_text(text, encoding="utf-8")
-    assert [each.code for each in load_catalogue(tmp_path / "my.toml")] == ["READ_CHAPTER"]
+def test_the_other_examples_load(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "A first catalogue")[1].code == "READ_CHAPTER"
+    assert loaded(tmp_path, "Time bounds")[1].min_time_ms == 5_000
+    headings = [each.heading for each in snippets(PAGE) if each.language == "toml"]
+    assert len(headings) == len(set(headings)) == 7
