@@ -12,7 +12,6 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from limits import parse_many
@@ -20,6 +19,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
+
+from scoreboard.redis_url import read_redis_url
 
 ROOT = Path(__file__).resolve().parent
 # Development keys are derived from a fixed phrase so that a restarted development
@@ -72,24 +73,8 @@ def _check_postgres_url(value: str) -> str:
     return value
 
 
-def _check_port_of(value: str) -> None:
-    try:
-        _ = urlsplit(value).port
-    except ValueError:
-        raise ValueError("has a port that is none") from None
-
-
 def _check_redis_url(value: str) -> str:
-    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("must start with redis://, rediss:// or unix://")
-    _check_port_of(value)
-    return value
-
-
-def _check_broker_url(value: str) -> str:
-    if urlsplit(value).scheme not in {"redis", "rediss", "redis+socket"}:
-        raise ValueError("must start with redis://, rediss:// or redis+socket://")
-    _check_port_of(value)
+    read_redis_url(value)
     return value
 
 
@@ -116,7 +101,6 @@ def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
 
 Rate = Annotated[str, AfterValidator(_check_rate)]
 PostgresUrl = Annotated[str, AfterValidator(_check_postgres_url)]
-BrokerUrl = Annotated[str, AfterValidator(_check_broker_url)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
@@ -134,7 +118,7 @@ class Settings(BaseSettings):
     database_url: PostgresUrl | None = Field(None, description="PostgreSQL 14 or later; unset: an embedded server")
     database_replica_url: PostgresUrl | None = Field(None, description="read replica for board and history reads")
     redis_url: RedisUrl | None = Field(None, description="Redis 7 or Valkey; unset: an embedded server")
-    celery_broker_url: BrokerUrl | None = Field(None, description="Celery broker; default REDIS_URL")
+    celery_broker_url: RedisUrl | None = Field(None, description="Celery broker; default REDIS_URL")
     port: int = Field(8000, ge=1, le=65535, description="port the web server listens on")
     web_concurrency: int = Field(2, ge=1, le=64, description="web processes")
     worker_concurrency: int = Field(1, ge=1, le=64, description="processes of one Celery worker")
@@ -244,8 +228,8 @@ class Settings(BaseSettings):
 
     @property
     def broker_url(self) -> str | None:
-        """The broker in force; Celery has a name of its own for unix sockets."""
-        return self.celery_broker_url or (self.redis_url and self.redis_url.replace("unix://", "redis+socket://", 1))
+        """The broker in force."""
+        return self.celery_broker_url or self.redis_url
 
     @property
     def catalogue_path(self) -> Path:

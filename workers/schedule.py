@@ -33,8 +33,8 @@ class BoundedScheduler(Scheduler):
                 metrics.DEGRADED.labels("workers", "schedule").inc()
                 log.warning("schedule_skipped", task=entry.task, hint="no worker takes messages from the queue")
                 return
+            # Not the parent's apply_entry, which answers a broker that is away or refuses with a page of stack trace.
+            self.apply_async(entry, producer=producer, advance=False)
         except Exception as error:  # the broker's client raises many kinds; the schedule goes on
             metrics.DEGRADED.labels("broker", "schedule").inc()
             log.warning("broker_unavailable", error=str(error))
-            return
-        super().apply_entry(entry, producer=producer)

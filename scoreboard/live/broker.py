@@ -12,7 +12,9 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from scoreboard.domain.errors import ServiceUnavailable
 from scoreboard.live import broker_transport
+from scoreboard.live.broker_transport import ADDRESS_OPTION
 from scoreboard.live.connection import UNAVAILABLE
+from scoreboard.redis_url import read_redis_url
 
 SETTLE = "scoreboard.settle"
 SWEEP = "scoreboard.sweep"
@@ -22,6 +24,9 @@ REBUILD = "scoreboard.rebuild"
 HOUSEKEEPING = "scoreboard.housekeeping"
 
 QUEUE = "scoreboard"
+# Written to see whether writes are taken; begins as the queue does, so that a restricted user may.
+_PROBE = f"{QUEUE}.probe"
+PROBE_S = 60
 # Messages that may wait for workers, of up to a thousand ids each: 30 MB at most. Past that a further doorbell
 # says nothing new, the sweep will find its rows; so an hour without workers fills no memory.
 QUEUE_MAX_MESSAGES = 500
@@ -36,10 +41,10 @@ PRODUCER_TIMEOUT_S, CONSUMER_TIMEOUT_S = 1.0, 5.0
 
 def make_celery(broker_url: str, *, timeout_s: float = PRODUCER_TIMEOUT_S) -> Celery:
     """Late acknowledgement, no results, no prefetching, and no wait for the broker over ``timeout_s``."""
-    # By their names, because Celery reads a transport from the URL alone.
-    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{broker_transport.__name__}:Transport"))
-    app = Celery("scoreboard", broker=broker_url)
-    sockets = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "socket_keepalive": True}
+    # By its name, because Celery reads a transport from the URL alone.
+    TRANSPORT_ALIASES["redis"] = f"{broker_transport.__name__}:Transport"
+    # What Celery says in its log; the transport makes connections from the URL itself, password and all.
+    app = Celery("scoreboard", broker=f"redis://{read_redis_url(broker_url).host_and_port}")
     app.conf.update(
         task_ignore_result=True,
         task_acks_late=True,
@@ -54,7 +59,13 @@ def make_celery(broker_url: str, *, timeout_s: float = PRODUCER_TIMEOUT_S) -> Ce
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
         worker_cancel_long_running_tasks_on_connection_loss=True,
-        broker_transport_options={"visibility_timeout": _VISIBILITY_S, **sockets},
+        broker_transport_options={
+            "visibility_timeout": _VISIBILITY_S,
+            "socket_timeout": timeout_s,
+            ADDRESS_OPTION: broker_url,
+        },
+        # Nobody steers workers through the broker: that would be channels to subscribe to, and a way to stop them.
+        worker_enable_remote_control=False,
         broker_connection_retry_on_startup=True,
         broker_connection_timeout=2,
         # A broker that is away for an hour is still the one to wait for.
@@ -71,6 +82,14 @@ def queue_length(celery: Celery) -> int:
     """Messages waiting in the broker. Raises whatever the broker's client raises."""
     with celery.connection_for_write() as connection:
         channel: Any = connection.default_channel
+        return int(channel.client.llen(QUEUE))
+
+
+def probe_broker(celery: Celery) -> int:
+    """The same, once the broker has taken a write: one that only answers would take no doorbell."""
+    with celery.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        channel.client.set(_PROBE, b"1", ex=PROBE_S)
         return int(channel.client.llen(QUEUE))
 
 

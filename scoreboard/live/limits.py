@@ -7,11 +7,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
-from redis.retry import Retry
 
-from scoreboard.live.connection import load_script
+from scoreboard.live.connection import load_script, make_pool
 
 # Counting takes some microseconds: after a second without an answer each process had better count for itself.
 _TIMEOUT_S = 1.0
@@ -84,17 +82,10 @@ class LimitCounter:
         return reply
 
 
-def make_pool(url: str) -> redis.ConnectionPool:
-    """Connections to count over; whoever finds none free waits, instead of being refused.
+def make_counting_pool(url: str) -> redis.ConnectionPool:
+    """Connections to count over; a caller that finds none free waits, instead of being refused.
 
     Never a second try: a hit that got no answer may have been counted. Connections that a restart
     has cut are noticed, and replaced, before anything is sent.
     """
-    return redis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=_MAX_CONNECTIONS,
-        timeout=_TIMEOUT_S,
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
+    return make_pool(url, timeout_s=_TIMEOUT_S, max_connections=_MAX_CONNECTIONS, retries=0)

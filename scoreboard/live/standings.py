@@ -26,7 +26,7 @@ from scoreboard.domain.standings import (
     from_microseconds,
     microseconds,
 )
-from scoreboard.live.connection import load_script, text
+from scoreboard.live.connection import load_script, probe_writes, text
 
 # A rebuild that takes longer is dead; a million players take seconds.
 _REBUILD_LEASE_S = 600
@@ -66,6 +66,14 @@ class Applied:
 class Slice:
     board: Board
     rank: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Whether the board may be served; else for how many seconds a rebuild has been filling it, None for none."""
+
+    is_whole: bool
+    filling_for_s: int | None
 
 
 class Standings:
@@ -153,6 +161,16 @@ class Standings:
         """
         marker = self._client.get(self._whole)
         return marker is not None and text(marker) == self._run_id()
+
+    def probe(self) -> None:
+        """Whether changes can get here at all. Raises redis errors when Redis is down or refuses writes."""
+        probe_writes(self._client)
+
+    def progress(self) -> Progress:
+        if self.is_whole():
+            return Progress(True, None)
+        left_s: Any = self._client.ttl(self._token)
+        return Progress(False, _REBUILD_LEASE_S - int(left_s) if left_s >= 0 else None)
 
     def count_players(self) -> int:
         return int(self._client.zcard(self._standings))

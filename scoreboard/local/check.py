@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg2
 import redis
 
 from config import Settings
+from scoreboard.redis_url import read_redis_url
 
 _ANSWER_WAIT_S = 5  # a server that needs longer to say hello is no use at all
 
@@ -19,19 +21,13 @@ def unreachable_servers(settings: Settings) -> list[str]:
         ("DATABASE_URL", settings.database_url, _ask_postgres),
         ("DATABASE_REPLICA_URL", settings.database_replica_url, _ask_postgres),
         ("REDIS_URL", settings.redis_url, _ask_redis),
-        ("CELERY_BROKER_URL", _redis_broker(settings), _ask_redis),
+        ("CELERY_BROKER_URL", settings.celery_broker_url, _ask_redis),
     ]
     return [
         f"{name}: no server answers at {_without_password(url)}: {reason}"
         for name, url, ask in checks
         if url and (reason := ask(url))
     ]
-
-
-def _redis_broker(settings: Settings) -> str | None:
-    """The broker's address where it is a Redis; of other kinds Celery itself reports."""
-    url = settings.celery_broker_url
-    return url if url and urlsplit(url).scheme in {"redis", "rediss"} else None
 
 
 def _ask_postgres(url: str) -> str | None:
@@ -43,8 +39,16 @@ def _ask_postgres(url: str) -> str | None:
 
 
 def _ask_redis(url: str) -> str | None:
+    address = read_redis_url(url)
+    options: dict[str, Any] = {
+        **address.options,
+        "connection_class": address.connection_class,
+        "socket_connect_timeout": _ANSWER_WAIT_S,
+        "socket_timeout": _ANSWER_WAIT_S,
+    }
+    pool = redis.ConnectionPool(**options)
     try:
-        with redis.Redis.from_url(url, socket_connect_timeout=_ANSWER_WAIT_S, socket_timeout=_ANSWER_WAIT_S) as client:
+        with redis.Redis(connection_pool=pool) as client:
             client.ping()
     except (redis.RedisError, ValueError) as error:
         return _last_line(error)

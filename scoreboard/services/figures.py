@@ -11,8 +11,9 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 
+from scoreboard.live.connection import REFUSED, probe_writes, reason_of, redis_time, text
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
-from scoreboard.live.connection import redis_time, text
+from scoreboard.live.standings import Standings
 from scoreboard.store import actions
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.engine import Database
@@ -40,6 +41,33 @@ class Part:
         return {"status": self.status, "latencyMs": self.latency_ms, "detail": self.detail}
 
 
+class BoardWatch:
+    """Since when this process has seen the board not whole; remembered between two questions after its health."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None
+
+    def look(self, standings: Standings) -> Part:
+        """The part "board": ok when Redis holds it whole. Otherwise PostgreSQL serves it."""
+        try:
+            progress = standings.progress()
+        except REDIS_UNAVAILABLE as error:
+            return Part("degraded", None, f"{self._not_whole_for()} (Redis: {reason_of(error)})")
+        if progress.is_whole:
+            self._since = None
+            return Part("ok", None, "whole")
+        if progress.filling_for_s is not None:
+            self._not_whole_for()
+            return Part("degraded", None, f"being filled since {progress.filling_for_s} s")
+        return Part("degraded", None, self._not_whole_for())
+
+    def _not_whole_for(self) -> str:
+        now = self._clock()
+        self._since = now if self._since is None else self._since
+        return f"not whole for {now - self._since:.0f} s"
+
+
 def note_worker(client: redis.Redis) -> None:
     """A worker says that it is there, by the clock of Redis: others read it, and their own may be minutes away."""
     client.set(_WORKER_SEEN, f"{redis_time(client):.3f}", ex=WORKER_SILENT_S * 40)
@@ -50,12 +78,22 @@ def is_up(database: Database) -> bool:
     return _timed(lambda: _select_1(database), POSTGRES_UNAVAILABLE).status == "ok"
 
 
-def check_parts(database: Database, client: redis.Redis, broker_length: Callable[[], int]) -> dict[str, Part]:
-    """Each part with its latency; asks all parts at once, so that two that are down cost no more than one."""
+def check_parts(
+    database: Database,
+    client: redis.Redis,
+    standings: Standings,
+    broker_length: Callable[[], int],
+    board: BoardWatch,
+) -> dict[str, Part]:
+    """Each part with its latency; asks all parts at once, so that two that are down cost no more than one.
+
+    ``broker_length`` writes something to the broker and says how many messages wait.
+    """
     questions: dict[str, Callable[[], Part]] = {
         "postgres": lambda: _timed(lambda: _select_1(database), POSTGRES_UNAVAILABLE),
-        "redis": lambda: _timed(client.ping, REDIS_UNAVAILABLE),
+        "redis": lambda: _timed(lambda: probe_writes(client), REDIS_UNAVAILABLE),
         "broker": lambda: _timed(broker_length, (Exception,), "messages waiting"),
+        "board": lambda: board.look(standings),
         "workers": lambda: _workers(client),
         "unsettled": lambda: _unsettled(database),
     }
@@ -91,11 +129,16 @@ def _timed(ask: Callable[[], Any], failures: tuple[type[Exception], ...], unit: 
     started_at = time.perf_counter()
     try:
         answer = ask()
+    except REFUSED as error:
+        return Part("degraded", _since_ms(started_at), f"refuses writes: {reason_of(error)}")
     except failures as error:
         # The kind of failure, not its text: that may name hosts and users.
         return Part("down", None, type(error).__name__)
-    latency_ms = round((time.perf_counter() - started_at) * 1000, 2)
-    return Part("ok", latency_ms, f"{answer} {unit}" if unit else None)
+    return Part("ok", _since_ms(started_at), f"{answer} {unit}" if unit else None)
+
+
+def _since_ms(started_at: float) -> float:
+    return round((time.perf_counter() - started_at) * 1000, 2)
 
 
 def _workers(client: redis.Redis) -> Part:

@@ -37,6 +37,9 @@ _COUNT_AGE_MAX_S = 10.0
 # After Redis gave no answer one caller at a time asks it again, this often; each waits for some seconds if it hangs,
 # while the others go to Postgres at once.
 _ASK_AGAIN_S = 1.0
+# A Redis that refuses writes still answers, with a board that stands still. So long may it be taken for the present
+# one: a small write, one per process in that time, finds it out.
+_PROBE_S = 2.0
 # Fewer are counted in some milliseconds.
 _MANY_PLAYERS = 50_000
 
@@ -100,6 +103,7 @@ class BoardReader:
         self._was_away = False
         # From when on Redis may be asked, after it gave no answer.
         self._ask_at: float | None = None
+        self._probe_at = float("-inf")
         self._walks = threading.BoundedSemaphore(_WALKS_AT_ONCE)
         self._reads = threading.BoundedSemaphore(_READS_AT_ONCE)
         self._wait_s = wait_s
@@ -182,6 +186,7 @@ class BoardReader:
 
     def _ask_redis(self, read: Callable[[], Slice | None]) -> Slice | None:
         try:
+            self._probe_if_due()
             found = read()
             if found is not None and self._was_away:
                 # Answers from Postgres carried the time as version: Redis must not go on from an older one.
@@ -196,3 +201,9 @@ class BoardReader:
             return None
         self._ask_at = None
         return found
+
+    def _probe_if_due(self) -> None:
+        now = self._clock()
+        if now >= self._probe_at:
+            self._probe_at = now + _PROBE_S
+            self.standings.probe()

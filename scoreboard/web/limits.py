@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from config import Settings
 from scoreboard import metrics
 from scoreboard.domain.accounts import Role, Status, username_key
-from scoreboard.live.limits import make_pool
+from scoreboard.live.limits import make_counting_pool
 from scoreboard.store.sessions import Caller
 from scoreboard.web.limiter import OneTripLimiter
 from scoreboard.web.operation import Access
@@ -159,8 +159,9 @@ def init_limits(app: Flask, settings: Settings) -> None:
     """Count anonymous callers everywhere, and each operation's own limits where it names some."""
     limiter = Limits(client_address, application_limits_exempt_when=_is_signed_in, **_OPTIONS)
     app.config.update(
-        RATELIMIT_STORAGE_URI=_storage_uri(settings.redis_url or ""),
-        RATELIMIT_STORAGE_OPTIONS={"connection_pool": make_pool(settings.redis_url or "")},
+        # Names the kind of storage only: the connections know where Redis is, and how to talk to it.
+        RATELIMIT_STORAGE_URI="redis://",
+        RATELIMIT_STORAGE_OPTIONS={"connection_pool": make_counting_pool(settings.redis_url or "")},
         RATELIMIT_APPLICATION=limiter.rate("anonymous"),
     )
     limiter.init_app(app)
@@ -176,8 +177,3 @@ def _is_unlimited() -> bool:
     """Pages and static files, health and metrics."""
     operation = current_operation()
     return operation.is_unlimited if operation is not None else request.endpoint in current_app.view_functions
-
-
-def _storage_uri(redis_url: str) -> str:
-    # limits names unix sockets in a scheme of its own.
-    return redis_url.replace("unix://", "redis+unix://", 1)

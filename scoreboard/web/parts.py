@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
@@ -17,7 +17,7 @@ from gevent.threadpool import ThreadPool
 
 from config import Settings
 from scoreboard import metrics
-from scoreboard.live.broker import Ringer, make_celery, queue_length
+from scoreboard.live.broker import Ringer, make_celery, probe_broker
 from scoreboard.live.connection import make_client
 from scoreboard.live.doorbell import Doorbell
 from scoreboard.live.events import EventLog
@@ -27,6 +27,7 @@ from scoreboard.live.standings import Standings
 from scoreboard.services.action_tokens import TokenBox
 from scoreboard.services.caller_lookup import CallerLookup
 from scoreboard.services.catalogue import Catalogue, load_catalogue
+from scoreboard.services.figures import BoardWatch
 from scoreboard.services.intake import Intake
 from scoreboard.services.passwords import Passwords, Runner, run_here
 from scoreboard.services.read_board import BoardReader
@@ -70,9 +71,10 @@ class Parts:
     doorbell: Doorbell
     passwords: Passwords
     tokens: TokenBox
+    board_watch: BoardWatch = field(default_factory=BoardWatch)
 
     def broker_length(self) -> int:
-        return queue_length(self.celery)
+        return probe_broker(self.celery)
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -149,7 +151,7 @@ def _make_hub(settings: Settings, database: Database, board: BoardReader) -> Hub
             return sessions.find_alive(connection, session_ids)
 
     # A client of its own: its blocking reads may last longer than an ordinary command.
-    reader = EventLog(make_client(settings.redis_url, timeout_s=5.0, max_connections=2))
+    reader = EventLog(make_client(settings.redis_url, timeout_s=5.0, max_connections=2, is_blocking=True))
     return Hub(
         reader,
         read_top=board.read_top,

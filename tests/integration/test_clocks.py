@@ -13,8 +13,9 @@ import time_machine
 
 from scoreboard.domain.errors import TooManyStreams
 from scoreboard.live.places import StreamPlaces
+from scoreboard.live.standings import Standings
 from scoreboard.local.servers import free_port
-from scoreboard.services.figures import WORKER_SILENT_S, check_parts, note_worker
+from scoreboard.services.figures import WORKER_SILENT_S, BoardWatch, check_parts, note_worker
 from scoreboard.store.clock import DatabaseClock
 from scoreboard.store.engine import Database, make_engine
 
@@ -23,7 +24,7 @@ SHIFTS = [timedelta(minutes=5), timedelta(minutes=-5)]
 
 
 def worker_status(database: Database, client: redis.Redis) -> str:
-    return check_parts(database, client, lambda: 0)["workers"].status
+    return check_parts(database, client, Standings(client), lambda: 0, BoardWatch())["workers"].status
 
 
 def now_of(database: Database) -> float:

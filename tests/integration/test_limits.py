@@ -24,7 +24,7 @@ from werkzeug.test import TestResponse
 from app import create_app
 from config import Settings
 from scoreboard.live.connection import make_client, text
-from scoreboard.live.limits import Counted, Hit, LimitCounter, make_pool
+from scoreboard.live.limits import Counted, Hit, LimitCounter, make_counting_pool
 from scoreboard.local import LocalServers
 from scoreboard.web.limiter import CountedLimit, OneTripLimiter
 from tests.servers import servers_in
@@ -120,7 +120,7 @@ def test_requests_counted_together_each_get_their_part(counter: LimitCounter) ->
 
 def test_a_hit_without_an_answer_is_not_sent_twice(client: redis.Redis, local_servers: LocalServers) -> None:
     """A second try would count a call twice, and refuse who did nothing."""
-    counter = LimitCounter(redis.Redis(connection_pool=make_pool(local_servers.redis_url)))
+    counter = LimitCounter(redis.Redis(connection_pool=make_counting_pool(local_servers.redis_url)))
     counter.count([Hit("a", 60, 1)])
     # Holds all writers up for longer than anybody waits for an answer; then lets them through.
     client.client_pause(1_800, all=False)

@@ -15,17 +15,20 @@ from config import ROOT
 
 # Helpers of every process: logs, metrics, tracing, the version.
 SHARED = {"scoreboard", "scoreboard.logs", "scoreboard.metrics", "scoreboard.scheduling", "scoreboard.tracing"}
+# What the settings are checked by, and what is made of them.
+NOTATIONS = {"scoreboard.redis_url"}
 BELOW_WEB = {"scoreboard.services", "scoreboard.store", "scoreboard.live", "scoreboard.domain", "config", *SHARED}
 # Layer → what of this project it may import, itself understood.
 ALLOWED: dict[str, set[str]] = {
-    "config": set(),
+    "config": NOTATIONS,
+    "scoreboard.redis_url": set(),
     "scoreboard.domain": set(),
     "scoreboard.store": {"scoreboard.domain"},
-    "scoreboard.live": {"scoreboard.domain"},
+    "scoreboard.live": {"scoreboard.domain", *NOTATIONS},
     "scoreboard.services": {"scoreboard.store", "scoreboard.live", "scoreboard.domain"},
     "scoreboard.web": BELOW_WEB,
     "scoreboard.cli": {*BELOW_WEB, "scoreboard.local", "scoreboard.replay", "app"},
-    "scoreboard.local": {"config"},
+    "scoreboard.local": {"config", *NOTATIONS},
     "scoreboard.replay": set(),
     "scoreboard.logs": {"config"},
     "scoreboard.metrics": set(),

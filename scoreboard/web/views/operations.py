@@ -41,7 +41,7 @@ def detailed_health() -> Response:
     """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token."""
     _check_operator()
     app = current_parts()
-    parts = check_parts(app.database, app.redis, app.broker_length)
+    parts = check_parts(app.database, app.redis, app.standings, app.broker_length, app.board_watch)
     status = overall(parts)
     shown = {name: part.as_json() for name, part in parts.items()}
     return answer({"status": status, "version": __version__, "parts": shown}, 503 if status == "down" else 200)
@@ -82,7 +82,8 @@ class _LiveFigures(Collector):
         self._parts = parts
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        parts = check_parts(self._parts.database, self._parts.redis, self._parts.broker_length)
+        app = self._parts
+        parts = check_parts(app.database, app.redis, app.standings, app.broker_length, app.board_watch)
         up = GaugeMetricFamily("scoreboard_part_up", "1 when this part is well", labels=["part"])
         for name, part in parts.items():
             up.add_metric([name], 1 if part.status == "ok" else 0)
