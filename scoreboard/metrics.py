@@ -19,29 +19,34 @@ REQUEST_SECONDS = Histogram(
     buckets=_LATENCY_BUCKETS,
 )
 REFUSALS = Counter("scoreboard_refusals_total", "Refused requests by error code", ["code"])
-SHED = Counter("scoreboard_shed_requests_total", "Requests told to come back because a process had enough to do")
+SHED = Counter(
+    "scoreboard_shed_requests_total",
+    "Requests refused with 503 because the process had MAX_REQUESTS_AT_ONCE in progress",
+)
 STREAMS = Gauge("scoreboard_streams", "Open event streams", multiprocess_mode="livesum")
 SETTLED = Counter("scoreboard_settled_actions_total", "Settled actions by outcome", ["state"])
 SETTLE_SECONDS = Histogram(
     "scoreboard_settle_seconds", "Time to settle and announce one batch", buckets=_LATENCY_BUCKETS
 )
-UNANNOUNCED = Counter("scoreboard_announce_failures_total", "Batches settled while Redis was down, announced later")
-SWEPT = Counter("scoreboard_swept_total", "Left-behind work picked up by the sweep", ["kind"])
-BOARD_FALLBACKS = Counter("scoreboard_board_fallbacks_total", "Board reads answered by Postgres instead of Redis")
-LIMIT_FALLBACKS = Counter("scoreboard_limit_fallbacks_total", "Requests limited in memory while Redis was down")
+UNANNOUNCED = Counter("scoreboard_announce_failures_total", "Batches settled while Redis was down and announced later")
+SWEPT = Counter("scoreboard_swept_total", "Unfinished work completed by the sweep", ["kind"])
+BOARD_FALLBACKS = Counter("scoreboard_board_fallbacks_total", "Board reads answered by PostgreSQL instead of Redis")
+LIMIT_FALLBACKS = Counter("scoreboard_limit_fallbacks_total", "Limits counted in process memory while Redis was down")
 FORWARDED_PROBLEMS = Counter(
     "scoreboard_forwarded_problems_total",
-    "Requests whose client address the trusted proxies did not tell in a readable way",
+    "Requests whose client address could not be read from the proxies' header",
     ["problem"],
 )
 DEGRADED = Counter(
-    "scoreboard_degraded_total", "Done later, in a lesser way or not at all, as a part was away", ["part", "what"]
+    "scoreboard_degraded_total",
+    "Operations degraded, deferred or skipped because a dependency was down",
+    ["part", "what"],
 )
-REBUILDS = Counter("scoreboard_rebuilds_total", "Rebuilds of the board from Postgres")
+REBUILDS = Counter("scoreboard_rebuilds_total", "Rebuilds of the board from PostgreSQL")
 
 
 def forget_dead_processes(folder: Path) -> None:
-    """Take the gauges of ended processes out of the sums, also of those that nobody saw end: a master killed as well.
+    """Take the gauges of ended processes out of the sums, also after the master was killed with them.
 
     ``folder``: PROMETHEUS_MULTIPROC_DIR. Its processes are of this machine.
     """

@@ -12,9 +12,9 @@ COMMANDS = {
     "migrate": "Bring the database's tables up to date.",
     "seed": "Make many players at once, with tokens for load tests.",
     "create-admin": "Create an admin, or a system account for a game server.",
-    "rebuild": "Fill Redis again from PostgreSQL.",
-    "retry": "Settle again what ended as failed, once the cause is removed.",
-    "verify": "Prove the ledger, the scores and Redis against each other.",
+    "rebuild": "Fill the board in Redis again from PostgreSQL.",
+    "retry": "Hand failed actions to the workers again.",
+    "verify": "Check ledger, scores and Redis against each other.",
     "replay": "Play an event log through the HTTP API.",
     "keys": "Make and rotate the keys of action tokens.",
 }

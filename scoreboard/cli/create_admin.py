@@ -15,15 +15,17 @@ from scoreboard.store.migrate import upgrade
 
 
 @click.command()
-@click.option("--username", envvar="ADMIN_USERNAME", prompt="User name", help="Also ADMIN_USERNAME.")
-@click.option("--email", envvar="ADMIN_EMAIL", prompt="E-mail address", help="Also ADMIN_EMAIL.")
+@click.option(
+    "--username", envvar="ADMIN_USERNAME", prompt="User name", help="Name to sign in with; also ADMIN_USERNAME."
+)
+@click.option("--email", envvar="ADMIN_EMAIL", prompt="E-mail address", help="E-mail address; also ADMIN_EMAIL.")
 @click.option(
     "--password",
     envvar="ADMIN_PASSWORD",
     prompt=True,
     hide_input=True,
     confirmation_prompt=True,
-    help="Also ADMIN_PASSWORD, which keeps it out of the shell's history.",
+    help="Password; ADMIN_PASSWORD keeps it out of the shell's history.",
 )
 @click.option(
     "--role",
@@ -35,7 +37,7 @@ from scoreboard.store.migrate import upgrade
 def command(username: str, email: str, password: str, role: str) -> None:
     """Create an admin, or a system account for a game server. Neither is on the board.
 
-    When there is such an account already, nothing is changed and the command succeeds: scripts may repeat it.
+    If the account exists already, the command changes nothing and succeeds, so scripts may repeat it.
     """
     with resolved_settings() as settings:
         assert settings.database_url is not None
@@ -49,7 +51,7 @@ def command(username: str, email: str, password: str, role: str) -> None:
             if not has_role(database, username, Role(role)):
                 click.echo(error.message, err=True)
                 sys.exit(1)
-            click.echo(f"There is a {role} {username} already; nothing was changed, the password neither.")
+            click.echo(f"The {role} {username} exists already; nothing was changed, nor was the password.")
             return
         except ScoreboardError as error:
             click.echo(_explain(error), err=True)

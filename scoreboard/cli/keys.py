@@ -23,7 +23,7 @@ def command() -> None:
 def rotate(keep: int) -> None:
     """Print ACTION_TOKEN_KEYS with a new key in front of the present ones.
 
-    Set the printed value and restart: tokens of the previous keys go on working.
+    Set the printed value and restart. Tokens made with previous keys stay valid.
     """
     try:
         settings = Settings.load(environment="development")

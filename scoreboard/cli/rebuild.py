@@ -14,14 +14,14 @@ from scoreboard.services.rebuild_board import RebuildRunningError, rebuild_board
 
 @click.command()
 def command() -> None:
-    """Fill Redis again from PostgreSQL, while serving: reads come from PostgreSQL meanwhile."""
+    """Fill the board in Redis again from PostgreSQL, which answers reads meanwhile."""
     with resolved_settings() as settings:
         standings, events = open_redis(settings)
         try:
             with progress_of(None, "accounts") as progress:
                 written = rebuild_board(open_database(settings), standings, events, progress)
         except RebuildRunningError:
-            click.echo("Another rebuild is under way.", err=True)
+            click.echo("Another rebuild is in progress.", err=True)
             sys.exit(1)
         except RebuildOvertakenError:
             click.echo("Redis was emptied during the rebuild; run it again.", err=True)

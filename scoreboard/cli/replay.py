@@ -41,19 +41,23 @@ def _check_report(_context: click.Context, _parameter: click.Parameter, value: P
 
 @click.command("replay")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True, callback=_check_url, help="Where it runs.")
-@click.option("--speed", default=60.0, show_default=True, callback=_check_speed, help="Times as fast as the log.")
-@click.option("--action-type", default="SOLVE_PROBLEM", show_default=True, help="Action that a solve becomes.")
-@click.option("--players", type=click.IntRange(min=1), help="Only the first so many players of the log.")
-@click.option("--connections", type=click.IntRange(1, 256), default=32, show_default=True, help="Connections at once.")
 @click.option(
-    "--patience", type=click.IntRange(1, 86_400), default=120, show_default=True, help="Seconds a call may be retried."
+    "--url", default="http://127.0.0.1:8000", show_default=True, callback=_check_url, help="Address of the service."
+)
+@click.option("--speed", default=60.0, show_default=True, callback=_check_speed, help="Speed relative to the log.")
+@click.option("--action-type", default="SOLVE_PROBLEM", show_default=True, help="Action type of a solve.")
+@click.option("--players", type=click.IntRange(min=1), help="Play only the first players of the log.")
+@click.option(
+    "--connections", type=click.IntRange(1, 256), default=32, show_default=True, help="Number of connections."
+)
+@click.option(
+    "--patience", type=click.IntRange(1, 86_400), default=120, show_default=True, help="Seconds to retry a call."
 )
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     callback=_check_report,
-    help="File to write the result into, as JSON.",
+    help="JSON file for the result.",
 )
 def command(
     file: Path,

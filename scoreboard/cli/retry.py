@@ -10,7 +10,7 @@ from scoreboard.services.retry_failed import retry_failed
 
 @click.command()
 def command() -> None:
-    """Hand actions that ended as failed to the workers again, once the cause has been removed."""
+    """Hand failed actions to the workers again. Remove the cause first."""
     with resolved_settings() as settings:
         retried = retry_failed(open_database(settings))
     click.echo(f"{retried} actions wait to be settled again.")

@@ -41,7 +41,7 @@ class Stopped(BaseException):
 
 
 @click.command()
-@click.option("--logs", "logs_to_terminal", is_flag=True, help="Print every process's log here, not into a file.")
+@click.option("--logs", "logs_to_terminal", is_flag=True, help="Print the logs here instead of writing them to a file.")
 def command(logs_to_terminal: bool) -> None:
     """Run the whole service on this machine, with its own servers where none are set."""
     try:

@@ -27,14 +27,14 @@ _REBUILD_WAIT_S = 300.0
 
 
 @click.command()
-@click.option("--users", type=click.IntRange(1, 10_000_000), required=True, help="How many players to make.")
+@click.option("--users", type=click.IntRange(1, 10_000_000), required=True, help="Number of players.")
 @click.option(
     "--tokens",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write a line userId<TAB>accessToken for each player into this file.",
 )
-@click.option("--prefix", default="player", show_default=True, help="What their names begin with.")
-@click.option("--password", default="seeded players only", show_default=True, help="The password they share.")
+@click.option("--prefix", default="player", show_default=True, help="Prefix of their names.")
+@click.option("--password", default="seeded players only", show_default=True, help="Password of all of them.")
 def command(users: int, tokens: Path | None, prefix: str, password: str) -> None:
     """Make many players at once, with tokens for load tests."""
     prefix = prefix.casefold()

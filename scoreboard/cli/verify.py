@@ -14,7 +14,7 @@ from scoreboard.services.verify import Report, verify
 
 @click.command()
 def command() -> None:
-    """Prove the ledger, the scores and Redis against each other. Exit status 1 when anything is wrong."""
+    """Check ledger, scores and Redis against each other. Exits with 1 if anything is wrong."""
     with resolved_settings() as settings:
         standings, _ = open_redis(settings)
         database = open_database(settings)

@@ -1,4 +1,4 @@
-"""Everything that can be refused, as one typed tree; ``web.errors`` turns it into HTTP."""
+"""All refusals as one typed tree; ``web.errors`` translates them to HTTP."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TokenExpired(ScoreboardError):
 
 class InsufficientPermissions(ScoreboardError):
     code = "INSUFFICIENT_PERMISSIONS"
-    message = "You may not do this."
+    message = "Your role does not allow this."
 
 
 class AccountBanned(ScoreboardError):
@@ -78,7 +78,7 @@ class CsrfFailed(ScoreboardError):
 
 class NotFound(ScoreboardError):
     code = "NOT_FOUND"
-    message = "There is no such thing."
+    message = "This does not exist, or it is not yours."
 
 
 class ActionAlreadyCompleted(ScoreboardError):
@@ -121,4 +121,4 @@ class TooManyStreams(RetryLater):
 
 class ServiceUnavailable(RetryLater):
     code = "SERVICE_UNAVAILABLE"
-    message = "The service is not available right now; try again."
+    message = "The service is unavailable; try again later."

@@ -65,7 +65,9 @@ class Moderation:
             user = self._lock(connection, user_id)
             now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             if not 0 <= user.score + amount <= MAX_SAFE_INTEGER:
-                raise ValidationFailed({"amount": f"would take the score from {user.score} out of its bounds"})
+                raise ValidationFailed(
+                    {"amount": f"would take the score of {user.score} out of its range, 0 to {MAX_SAFE_INTEGER}"}
+                )
             entry = ledger.append(
                 user_id=user_id,
                 seq=user.ledger_seq,

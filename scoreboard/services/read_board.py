@@ -150,7 +150,7 @@ class BoardReader:
         """
         places = self._walks if is_walk else self._reads
         if not places.acquire(timeout=self._wait_s):
-            raise PoolTimeoutError("too many read the board from Postgres")
+            raise PoolTimeoutError("too many concurrent board reads from PostgreSQL")
         try:
             with self.database.read() as connection:
                 # Nothing to roll back: one round trip instead of three.

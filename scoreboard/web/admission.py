@@ -127,4 +127,4 @@ class Admission:
 
 
 _FULL = ServiceUnavailable(_RETRY_AFTER_S)
-_NO_BODY = ValidationFailed(message="The body is not what HTTP allows, or did not come whole and in time.")
+_NO_BODY = ValidationFailed(message="The body is malformed, incomplete or too slow.")

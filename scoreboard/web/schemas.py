@@ -54,7 +54,7 @@ def _check_data(value: str) -> str:
 
 def _check_reason(value: str) -> str:
     if not value.strip():
-        raise ValueError("must say something")
+        raise ValueError("must not be empty")
     return _no_nul(value)
 
 

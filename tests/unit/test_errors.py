@@ -83,7 +83,7 @@ def test_nobody_is_told_to_come_back_at_once() -> None:
 def test_a_refusal_carries_its_own_words() -> None:
     assert str(errors.NotFound()) == errors.NotFound.message
     assert str(errors.NotFound("No such player.")) == "No such player."
-    assert errors.NotFound.message == "There is no such thing."
+    assert errors.NotFound.message == "This does not exist, or it is not yours."
 
 
 def test_details_are_not_shared_between_refusals() -> None:

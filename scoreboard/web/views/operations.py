@@ -84,23 +84,27 @@ class _LiveFigures(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         app = self._parts
         parts = check_parts(app.database, app.redis, app.standings, app.broker_length, app.board_watch)
-        up = GaugeMetricFamily("scoreboard_part_up", "1 when this part is well", labels=["part"])
+        up = GaugeMetricFamily("scoreboard_part_up", "1 while this dependency is healthy, else 0", labels=["part"])
         for name, part in parts.items():
             up.add_metric([name], 1 if part.status == "ok" else 0)
         yield up
-        pool = GaugeMetricFamily("scoreboard_database_connections", "Connections checked out in this process")
+        pool = GaugeMetricFamily("scoreboard_database_connections", "PostgreSQL connections in use by this process")
         pool.add_metric([], self._parts.database.checked_out())
         yield pool
         try:
             backlog = read_backlog(self._parts.database)
         except POSTGRES_UNAVAILABLE:
             return
-        yield GaugeMetricFamily("scoreboard_unsettled_actions", "Accepted, not yet settled", value=backlog.unsettled)
         yield GaugeMetricFamily(
-            "scoreboard_oldest_unsettled_seconds", "Age of the oldest of them", value=backlog.oldest_unsettled_s
+            "scoreboard_unsettled_actions", "Accepted actions that are not settled yet", value=backlog.unsettled
         )
         yield GaugeMetricFamily(
-            "scoreboard_unannounced_actions", "Settled, not yet published", value=backlog.unannounced
+            "scoreboard_oldest_unsettled_seconds",
+            "Age of the oldest accepted action that is not settled",
+            value=backlog.oldest_unsettled_s,
+        )
+        yield GaugeMetricFamily(
+            "scoreboard_unannounced_actions", "Settled actions that are not announced yet", value=backlog.unannounced
         )
 
 
