@@ -43,7 +43,7 @@ STATUS: dict[type[ScoreboardError], int] = {
 # What Flask and Werkzeug refuse by themselves.
 _HTTP_CODES = {
     400: ("VALIDATION_FAILED", "The request is not valid."),
-    404: ("NOT_FOUND", "There is no such thing."),
+    404: ("NOT_FOUND", "This path does not exist."),
     405: ("METHOD_NOT_ALLOWED", "This path does not take that method."),
     413: ("BODY_TOO_LARGE", "The body is larger than 64 KB."),
     415: ("UNSUPPORTED_MEDIA_TYPE", "The body must be JSON, with Content-Type: application/json."),
