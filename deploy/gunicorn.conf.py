@@ -61,8 +61,9 @@ keepalive = 65
 # A restart after N requests would end thousands of streams; memory is watched by its metric instead.
 max_requests = 0
 
-# Requests are small: the longest path is under 200 bytes, tokens go in headers of at most 4 KB.
-limit_request_line = 4094
+# Tokens go in headers of at most 4 KB, and paths are short; but a stream's `lastEventId` may be any text, and a
+# browser does not come back after a refusal. The most that gunicorn allows.
+limit_request_line = 8190
 limit_request_fields = 60
 limit_request_field_size = 8190
 

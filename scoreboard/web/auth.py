@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -41,6 +42,10 @@ _CLOCKS_APART_S = 86_400
 # Two processes know the database's clock to some milliseconds, and the times in a token are whole seconds.
 _SAME_CLOCK_S = 2
 CSRF_HEADER = "X-CSRF-TOKEN"
+_SPACES = re.compile(r"[ \t]+")
+_SCHEME_AND_TOKEN = 2
+# A scheme and, behind a space, what it says; a bare word or a parameter is none.
+_NEW_CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9._~+-]*(?:[ \t]+[^\s=]|$)")
 _API_PATH, _REFRESH_PATH = "/v1", "/v1/auth"
 
 
@@ -164,7 +169,7 @@ def drop_cookies(response: Response) -> None:
 
 def drop_cookies_on_refusal(body_token: str | None) -> None:
     """Take the browser's cookies away if this request, which relies on them, is refused as unauthorised."""
-    if body_token is not None or "Authorization" in request.headers or not request.cookies:
+    if body_token is not None or has_bearer() or not request.cookies:
         return
 
     @after_this_request
@@ -236,34 +241,73 @@ def optional_caller() -> Caller | None:
 
 
 def _access_claims() -> AccessClaims | None:
-    if request.endpoint == "live.stream" and (ticket := request.args.get("ticket")) is not None:
-        return _ticket_claims(ticket)
-    header = request.headers.get("Authorization")
-    token = _plain_bearer(header) if header is not None else request.cookies.get(_cookie_of("access"))
-    if token is not None:
-        known = current_parts().verified.get(token, current_parts().clock())
-        if known is not None and (header is not None or _has_csrf_proof(known)):
-            return known
-    found = _verified("access", is_optional=True)
-    if found is None:
-        if header is not None:
-            raise InvalidToken
+    if stream_ticket() and request.endpoint == "live.stream":
+        return _ticket_claims(stream_ticket())
+    bearer = bearer_token()
+    token = bearer or request.cookies.get(_cookie_of("access"))
+    if not token:
         return None
+    known = current_parts().verified.get(token, current_parts().clock())
+    if known is not None and (bearer is not None or _has_csrf_proof(known)):
+        return known
+    found = _verified("access")
     claims = AccessClaims(UUID(found["sid"]), UUID(found["sub"]), int(found["exp"]), found.get("csrf"))
-    if token is not None:
-        current_parts().verified.put(token, claims)
+    current_parts().verified.put(token, claims)
     return claims
+
+
+def stream_ticket() -> str:
+    """The ticket in the address; empty without one."""
+    return request.args.get("ticket", "")
 
 
 def _cookie_of(use: str) -> str:
     return str(current_app.config[f"JWT_{use.upper()}_COOKIE_NAME"])
 
 
-def _plain_bearer(header: str) -> str | None:
-    """The token in the one form that everybody sends; the library judges all others."""
-    scheme, _, token = header.partition(" ")
-    is_plain = scheme == "Bearer" and not any(each in token for each in " \t,")
-    return token if is_plain else None
+def bearer_token() -> str | None:
+    """The bearer token of this request; None without one, also where there are other credentials only.
+
+    Schemes have no case. ``Basic`` and its like belong to a gate in front, and say nothing here.
+    Raises InvalidToken for a bearer that is malformed, or two of them.
+    """
+    header = request.headers.get("Authorization", "")
+    # What nearly all send. A known token costs less than a second look at its form.
+    if header.startswith("Bearer ") and (plain := header[7:]).isascii() and _is_token(plain):
+        return plain
+    credentials = (_SPACES.split(each) for each in _credentials(header))
+    bearers = [words for words in credentials if words[0].lower() == "bearer"]
+    if not bearers:
+        return None
+    if len(bearers) > 1 or len(bearers[0]) != _SCHEME_AND_TOKEN or "," in bearers[0][1]:
+        raise InvalidToken
+    return bearers[0][1]
+
+
+def has_bearer() -> bool:
+    """Whether a bearer token, good or bad, comes with this request: then cookies don't count."""
+    try:
+        return bearer_token() is not None
+    except InvalidToken:
+        return True
+
+
+def _is_token(text: str) -> bool:
+    return bool(text) and not any(each in text for each in " \t,")
+
+
+def _credentials(header: str) -> list[str]:
+    """Each scheme with what follows it, of one header or of several joined by commas.
+
+    What has no scheme of its own, as the parameters of Digest, belongs to the credentials before it.
+    """
+    found: list[str] = []
+    for part in filter(None, (part.strip(" \t") for part in header.split(","))):
+        if not found or _NEW_CREDENTIALS.match(part):
+            found.append(part)
+        else:
+            found[-1] += f",{part}"
+    return found
 
 
 def _has_csrf_proof(claims: AccessClaims) -> bool:
@@ -298,12 +342,15 @@ def _ticket_claims(ticket: str) -> AccessClaims:
     return AccessClaims(claims.session_id, claims.user_id, claims.access_expires_at, None)
 
 
-def _verified(use: str, *, is_optional: bool) -> dict[str, Any] | None:
-    if "Authorization" not in request.headers and request.cookies.get(_cookie_of(use)):
+def _verified(use: str) -> dict[str, Any]:
+    """The claims of the token in header or cookie. Raises InvalidToken, TokenExpired, CsrfFailed."""
+    bearer = bearer_token()
+    if bearer is not None:
+        return _decoded(bearer, use)
+    if request.cookies.get(_cookie_of(use)):
         _check_sender()
     try:
-        if verify_jwt_in_request(optional=is_optional, refresh=use == "refresh") is None:
-            return None
+        verify_jwt_in_request(refresh=use == "refresh", locations=["cookies"])
         return _checked_claims(get_jwt(), use)
     except ExpiredSignatureError:
         raise TokenExpired from None
@@ -345,17 +392,15 @@ def refresh_claims(body_token: str | None) -> tuple[UUID, UUID, bool]:
     Raises InvalidToken, TokenExpired, CsrfFailed.
     """
     if body_token is not None:
-        claims = _decoded(body_token)
+        claims = _decoded(body_token, "refresh")
         return UUID(claims["sid"]), UUID(claims["rid"]), False
-    found = _verified("refresh", is_optional=False)
-    if found is None:
-        raise InvalidToken
-    return UUID(found["sid"]), UUID(found["rid"]), "Authorization" not in request.headers
+    found = _verified("refresh")
+    return UUID(found["sid"]), UUID(found["rid"]), not has_bearer()
 
 
-def _decoded(token: str) -> dict[str, Any]:
+def _decoded(token: str, use: str) -> dict[str, Any]:
     try:
-        return _checked_claims(decode_token(token), "refresh")
+        return _checked_claims(decode_token(token), use)
     except ExpiredSignatureError:
         raise TokenExpired from None
     except (NoAuthorizationError, JWTExtendedException, PyJWTError):

@@ -141,7 +141,12 @@ def _read_body() -> bytes:
 
 
 def parse_query(model: type[BaseModel]) -> BaseModel:
-    """The validated query string. Raises ValidationFailed, also for a name given twice."""
+    """The validated query string. Raises ValidationFailed, also for a name given twice.
+
+    A model that ignores unknown names ignores repetitions too.
+    """
+    if model.model_config.get("extra") == "ignore":
+        return _validated(model, request.args.to_dict())
     repeated = {name: "is given more than once" for name, values in request.args.lists() if len(values) > 1}
     if repeated:
         raise ValidationFailed(repeated)

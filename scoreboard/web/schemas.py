@@ -183,8 +183,11 @@ class AroundQuery(Query):
 
 
 class StreamQuery(Query):
-    ticket: str | None = Field(None, max_length=TOKEN_MAX_LENGTH)
-    last_event_id: str | None = Field(None, max_length=100)
+    # An EventSource gives up for good on a refusal: unknown and repeated names are ignored, and no value is too long.
+    model_config = ConfigDict(extra="ignore")
+
+    ticket: str | None = None
+    last_event_id: str | None = None
 
 
 class PageQuery(Query):

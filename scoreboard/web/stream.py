@@ -26,7 +26,7 @@ from scoreboard.live.mailbox import Mailbox, Outlet
 from scoreboard.services.action_tokens import TicketClaims
 from scoreboard.store.sessions import Caller
 from scoreboard.web import answers, schemas
-from scoreboard.web.auth import current_caller, optional_caller
+from scoreboard.web.auth import current_caller, has_bearer, optional_caller, stream_ticket
 from scoreboard.web.direct import SocketOutlet, bound
 from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.origin import client_address
@@ -81,11 +81,10 @@ class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-s
                         yield Message(orjson.loads(payload), type=kind, id=str(place))
 
     def stream(self, last_event_id: str | None = None) -> Response:
-        """The view behind ``GET /v1/leaderboard/stream``; the header's id wins over the query's."""
+        """The view behind ``GET /v1/leaderboard/stream``."""
         parts = current_parts()
         caller = optional_caller()
         _check_origin(parts)
-        last_event_id = request.headers.get("Last-Event-ID") or last_event_id
         if may_give_away(request.environ):
             response = _direct(parts, caller, last_event_id)
         elif request.method == "HEAD":
@@ -204,9 +203,20 @@ def _generated(parts: Parts, caller: Caller | None, last_event_id: str | None) -
     return current_app.response_class(_Frames(stream, mailbox))
 
 
+def asked_event_id() -> str | None:
+    """The id after which the caller wants to go on, None for a new stream; the header's wins over the query's.
+
+    Any text may come, and be no id of ours: the caller is told so by a ``reset``, never by a refusal,
+    because an EventSource does not come back from one. Several ids that differ are no id.
+    """
+    given = request.headers.get("Last-Event-ID", "").split(",")
+    ids = set(filter(None, map(str.strip, given))) or set(filter(None, request.args.getlist("lastEventId")))
+    return ",".join(sorted(ids)) or None
+
+
 def _check_origin(parts: Parts) -> None:
     """A cookie opens a stream for pages of this site only; others use a ticket. Raises InsufficientPermissions."""
-    if request.args.get("ticket") or "Authorization" in request.headers or optional_caller() is None:
+    if stream_ticket() or has_bearer() or optional_caller() is None:
         return
     origin = request.headers.get("Origin")
     # Scheme, host and port, nothing more: "null" and whatever else is none of ours.
@@ -236,7 +246,7 @@ blueprint = LiveBlueprint("live", __name__, url_prefix="/v1")
     limits="stream",
     errors=[errors.TooManyStreams, errors.InsufficientPermissions],
 )
-def open_stream(query: schemas.StreamQuery) -> Response:
+def open_stream(query: schemas.StreamQuery) -> Response:  # noqa: ARG001 - see asked_event_id
     """Server-sent events, for EventSource; the data of each is a JSON object.
 
     At once `leaderboard:initial`, then `leaderboard:update` when the top ten change and
@@ -244,7 +254,7 @@ def open_stream(query: schemas.StreamQuery) -> Response:
     `action:result`. `Last-Event-ID`, or `lastEventId`, resumes: missed private events first,
     then the board; `reset` says that some are gone.
     """
-    response: Response = blueprint.stream(query.last_event_id)
+    response: Response = blueprint.stream(asked_event_id())
     return response
 
 

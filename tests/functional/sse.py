@@ -211,7 +211,7 @@ class SseClient:
     def _open(self, url: str, headers: dict[str, str], params: dict[str, str]) -> httpx.Response:
         try:
             response = self._http.send(
-                self._http.build_request("GET", url, headers=headers, params=params), stream=True
+                self._http.build_request("GET", url, headers=headers, params=params or None), stream=True
             )
             if response.status_code != 200:
                 raise SseRefused(response.status_code, response.headers, response.read().decode(errors="replace"))

@@ -356,6 +356,54 @@ def test_an_id_that_is_gone_brings_reset_and_the_whole_board(game: Game, player:
         assert initial.json()["leaderboard"] == board(Api(game.url), 10)
 
 
+ODD_IDS = {
+    "long": {"query": "lastEventId=" + "x" * 2_000},
+    "long number": {"query": "lastEventId=" + "9" * 2_000 + ":1"},
+    "controls": {"query": "lastEventId=" + "%00%0d%0a%1b%7f" * 400},
+    "no UTF-8": {"query": "lastEventId=%ff%fe%c3"},
+    "a lone surrogate": {"query": "lastEventId=%ed%a0%80"},
+    "other digits": {"query": "lastEventId=%d9%a1:%d9%a2"},
+    "two that differ": {"query": "lastEventId=1:1&lastEventId=1:2"},
+    "long header": {"header": "x" * 2_000},
+    "header of two": {"header": "1:1, 1:2"},
+    "header of other bytes": {"header": "\u00ff\u0080"},
+    "both": {"header": "x", "query": "lastEventId=y"},
+}
+
+
+def open_oddly(game: Game, player: Player, *, query: str = "", header: str | None = None) -> SseClient:
+    """The stream of this address, as it is written; the header likewise."""
+    headers = {"Authorization": f"Bearer {player.access_token}"}
+    if header is not None:
+        headers["Last-Event-ID"] = header.encode("latin-1")  # type: ignore[assignment]  # httpx takes bytes as well
+    return SseClient(f"{game.url}/v1/leaderboard/stream?{query}", headers=headers)
+
+
+@pytest.mark.parametrize("kind", ODD_IDS)
+def test_no_id_is_refused_whatever_it_is(game: Game, player: Player, kind: str) -> None:
+    with open_oddly(game, player, **ODD_IDS[kind]) as stream:
+        initial = stream.wait_for("leaderboard:initial")
+        (reset,) = stream.named("reset")
+        assert stream.events.index(reset) < stream.events.index(initial)
+
+
+@pytest.mark.parametrize("query", ["", "lastEventId=", "lastEventId=&lastEventId=", "ticket=", "surprise=1&surprise=2"])
+def test_a_harmless_query_brings_a_stream_as_none_does(game: Game, player: Player, query: str) -> None:
+    with open_oddly(game, player, query=query) as stream:
+        stream.wait_for("leaderboard:initial")
+        assert stream.named("reset") == []
+        game.admin.adjust(player, 1)
+        stream.wait_for("score:update", SOON_S)
+
+
+def test_the_same_id_twice_is_that_id(game: Game, player: Player) -> None:
+    seen = miss_three_changes(game, player)
+    with open_oddly(game, player, query=f"lastEventId={seen}&lastEventId={seen}") as stream:
+        assert_missed_events_came_once(stream)
+    with open_oddly(game, player, header=f"{seen}, {seen}") as stream:
+        assert_missed_events_came_once(stream)
+
+
 # -- tickets, caps and ends ------------------------------------------------------------
 
 

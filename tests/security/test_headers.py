@@ -158,7 +158,7 @@ ANSWERS: dict[str, tuple[Fetch, int, str]] = {
     ),
     "no http": (raw(b"BAD\x1b<script>\r\n\r\n"), 400, PRIVATE),
     "bad header": (raw(b"GET / HTTP/1.1\r\nHost: a\r\nX<script>: \x1b\r\n\r\n"), 400, PRIVATE),
-    "long address": (raw(b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"), 414, PRIVATE),
+    "long address": (raw(b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"), 414, PRIVATE),
     "many headers": (
         raw(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-%d: a\r\n" % number for number in range(80)) + b"\r\n"),
         431,

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import jwt
@@ -17,11 +17,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from scoreboard.services.action_tokens import TokenBox
-from tests.functional.client import Api, Json, Player, assert_refused, completion, data_of, register
+from tests.functional.client import Api, Json, Player, assert_refused, completion, data_of, eventually, register
+from tests.functional.sse import SseClient
 from tests.security.beside import web_beside
 from tests.security.cast import Cast
 from tests.security.doors import REQUESTS, Door, all_doors, knock
 from tests.security.forge import FORGED, claims_of, hs256, signed, without
+from tests.security.raw import exchange, request
 from tests.security.who import TABLE, Who
 from tests.service import Service
 
@@ -158,10 +160,90 @@ def test_a_good_token_in_the_wrong_place_is_none(cast: Cast, place: str) -> None
         assert_refused(answer, 401, "INVALID_TOKEN")
 
 
-@pytest.mark.parametrize("place", ["query ticket", "query access_token"])
-def test_a_token_in_an_address_opens_no_stream(cast: Cast, place: str) -> None:
-    answer = Api(cast.url).call("GET", STREAM, **MISPLACED[place](cast.victim.access_token))
-    assert answer.status_code in (400, 401), answer.text
+def test_a_token_in_an_address_opens_no_stream(cast: Cast) -> None:
+    answer = Api(cast.url).call("GET", STREAM, **MISPLACED["query ticket"](cast.victim.access_token))
+    assert_refused(answer, 401, "INVALID_TOKEN")
+
+
+def test_a_token_under_another_name_opens_the_stream_as_nobody(cast: Cast) -> None:
+    given = uuid4().hex
+    params = {"access_token": cast.victim.access_token}
+    with SseClient(cast.url + STREAM, headers={"X-Request-ID": given}, params=params) as stream:
+        stream.wait_for("leaderboard:initial")
+        (line,) = eventually(lambda: [line for line in cast.service.lines if given in line], bool, 20)
+    assert json.loads(line.partition("| ")[2])["user_id"] is None
+
+
+# -- schemes ---------------------------------------------------------------------------
+
+# Scheme and token, as they may be written.
+BEARERS = [
+    "bearer {}",
+    "BEARER {}",
+    "Bearer   {}",
+    "bEaReR\t{}",
+    "Basic eDp5, Bearer {}",
+    "bearer {},Negotiate",
+]
+FOREIGN = [
+    "Basic eDp5",
+    "basic",
+    'Digest username="x", realm="a, b", nonce="c", uri="/", response="d"',
+    "Negotiate YII=",
+    "NTLM TlRM",
+    "Token {}",
+    "{}",
+    "",
+    ",",
+    "=",
+]
+MALFORMED = ["Bearer", "Bearer {} {}", "Bearer {}, Bearer {}", "bearer undefined", "Basic eDp5, Bearer"]
+
+
+@pytest.mark.parametrize("form", BEARERS)
+def test_a_scheme_has_no_case_and_any_space(cast: Cast, form: str) -> None:
+    api = Api(cast.url, Authorization=form.format(cast.player.access_token))
+    assert data_of(api.get(OWN_SCORE))["userId"] == cast.player.id
+    with SseClient(cast.url + STREAM, headers=api.headers) as stream:
+        stream.wait_for("leaderboard:initial")
+    refreshed = register(cast.url)
+    data_of(Api(cast.url, Authorization=form.format(refreshed.refresh_token)).post(REFRESH))
+
+
+def test_a_header_for_each_scheme_is_read_as_one(cast: Cast) -> None:
+    lines = ["Authorization: Basic eDp5", f"Authorization: Bearer {cast.player.access_token}"]
+    for order in (lines, lines[::-1]):
+        answer = exchange(cast.url, request(f"GET {OWN_SCORE}", *order))
+        assert answer.json()["data"]["userId"] == cast.player.id
+
+
+@pytest.mark.parametrize("form", FOREIGN)
+def test_a_foreign_scheme_is_no_token_at_all(cast: Cast, form: str) -> None:
+    """A gate in front of the service asks for it: what is public stays so, and cookies count."""
+    foreign = {"Authorization": form.format(cast.player.access_token)}
+    data_of(Api(cast.url, **foreign).get("/v1/leaderboard"))
+    data_of(Api(cast.url, **foreign).get("/v1/actions/types"))
+    with SseClient(cast.url + STREAM, headers=foreign) as stream:
+        stream.wait_for("leaderboard:initial")
+    assert_refused(Api(cast.url, **foreign).get(OWN_SCORE), 401, "INVALID_TOKEN")
+    token, refresh = cast.player.access_token, register(cast.url).refresh_token
+    with_cookie = Api(cast.url, **foreign, Cookie=f"access_token_cookie={token}; refresh_token_cookie={refresh}")
+    assert data_of(with_cookie.get(OWN_SCORE))["userId"] == cast.player.id
+    # A cookie signs nothing without its proof, and opens no stream for another site, whatever stands beside it.
+    assert_refused(with_cookie.post("/v1/stream/ticket"), 403, "CSRF_FAILED")
+    assert_refused(with_cookie.post(REFRESH), 403, "CSRF_FAILED")
+    data_of(with_cookie.post("/v1/stream/ticket", **{"X-CSRF-TOKEN": csrf_of(token)}))
+    data_of(with_cookie.post(REFRESH, **{"X-CSRF-TOKEN": csrf_of(refresh)}))
+    elsewhere = {"Origin": "https://stranger.example"}
+    assert_refused(with_cookie.call("GET", STREAM, headers=elsewhere), 403, "INSUFFICIENT_PERMISSIONS")
+
+
+@pytest.mark.parametrize("form", MALFORMED)
+def test_a_malformed_bearer_is_refused_also_where_none_is_needed(cast: Cast, form: str) -> None:
+    api = Api(cast.url, Authorization=form.format(*[cast.player.access_token] * 2))
+    for path in (OWN_SCORE, "/v1/leaderboard", STREAM, "/v1/actions/types"):
+        assert_refused(api.get(path), 401, "INVALID_TOKEN")
+    assert_refused(api.post(REFRESH), 401, "INVALID_TOKEN")
 
 
 # -- cookies ---------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -17,7 +17,7 @@ from scoreboard.domain.errors import AccountBanned, InsufficientPermissions, Inv
 from scoreboard.services.figures import check_parts, is_up, overall, read_backlog
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.web import answers
-from scoreboard.web.auth import optional_caller
+from scoreboard.web.auth import bearer_token, optional_caller
 from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.parts import Parts, current_parts
 
@@ -113,9 +113,8 @@ def _check_operator() -> None:
     settings = current_parts().settings
     if not settings.is_production:
         return
-    header = request.headers.get("Authorization", "")
-    expected = settings.operator_token
-    if expected and hmac.compare_digest(header.encode(), f"Bearer {expected}".encode()):
+    given, expected = bearer_token(), settings.operator_token
+    if given and expected and hmac.compare_digest(given.encode(), expected.encode()):
         return
     caller = optional_caller()
     if caller is None:
