@@ -111,7 +111,7 @@ def add_accepted(database: Database, user_id: UUID, how: Accepted = Accepted()) 
                 id=action_id,
                 user_id=user_id,
                 action_type=how.action_type,
-                metadata={"difficulty": "easy"} if how.action_type == "COMPLETE_LEVEL" else {},
+                metadata={"difficulty": "easy"} if how.action_type in {"COMPLETE_LEVEL", "TAP_NUMBERS"} else {},
                 token_hash=uuid4().bytes,
                 state="accepted",
                 issued_at=now + sa.func.make_interval(0, 0, 0, 0, 0, 0, how.issued_s),

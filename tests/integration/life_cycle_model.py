@@ -35,7 +35,7 @@ class Kind:
 
 
 SOLVE = Kind("SOLVE_PROBLEM", 0, fixed=1)
-LEVEL = Kind("COMPLETE_LEVEL", 1_000)
+LEVEL = Kind("TAP_NUMBERS", 1_000)
 ROUND = Kind("FINISH_ROUND", 2_000, maximum=100)
 #: The workers' catalogue doesn't have it any more.
 RETIRED = Kind("RETIRED", 0, fixed=5)

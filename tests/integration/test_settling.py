@@ -62,7 +62,7 @@ def test_a_level_is_worth_less_the_longer_it_took_by_the_databases_clock(
     times_s = (0.9, 1.1, 5.9, 15.0, 24.1, 299.0)
     # What the player claims to have needed does not matter.
     ids = [
-        add_accepted(database, player.id, Accepted("COMPLETE_LEVEL", issued_s=-time_s, claimed_ms=1_000))
+        add_accepted(database, player.id, Accepted("TAP_NUMBERS", issued_s=-time_s, claimed_ms=1_000))
         for time_s in times_s
     ]
     settled = {each.outcome.action_id: each.outcome for each in settle_actions(database, catalogue, ids)}

@@ -97,6 +97,7 @@ def test_the_default_loads_with_one_type_of_each_kind() -> None:
         "COMPLETE_LEVEL": ComputedPoints,
         "SOLVE_PROBLEM": FixedPoints,
         "FINISH_ROUND": ReportedPoints,
+        "TAP_NUMBERS": ComputedPoints,
     }
     assert all(0 <= each.min_time_ms <= each.max_time_ms for each in types.values())
     assert points_for(types["COMPLETE_LEVEL"], {"difficulty": "hard"}, None) == 50
@@ -261,7 +262,7 @@ def test_a_request_that_fits_gets_its_type(default: Catalogue) -> None:
 
 
 def test_an_unknown_type_is_told_which_there_are(default: Catalogue) -> None:
-    assert fields(default, "NONE", {}) == {"actionType": "is not one of COMPLETE_LEVEL, FINISH_ROUND, SOLVE_PROBLEM"}
+    assert fields(default, "NONE", {}) == {"actionType": "is not one of COMPLETE_LEVEL, FINISH_ROUND, SOLVE_PROBLEM, TAP_NUMBERS"}
 
 
 def test_each_wrong_metadata_field_is_named(default: Catalogue) -> None:

@@ -8,7 +8,7 @@ import { Trail } from "./page/trail.js";
 /** @typedef {import("./scoreboard/types.js").Outcome} Outcome */
 /** @typedef {import("./scoreboard.js").ApiError} ApiError */
 
-const ACTION_TYPE = "COMPLETE_LEVEL";
+const ACTION_TYPE = "TAP_NUMBERS";
 const SIZES = /** @type {Record<string, number>} */ ({ easy: 3, medium: 4, hard: 5 });
 /** An action begun and given up is played again instead of a new one, while it has this much of its time left. */
 const REUSE_LEFT_MS = 150_000;
@@ -139,8 +139,7 @@ class Game {
     const spare = this.#spare.get(difficulty);
     this.#spare.delete(difficulty);
     if (spare && performance.now() - spare.startedAt < this.#lifeMs(spare) - REUSE_LEFT_MS) return spare;
-    const size = SIZES[difficulty];
-    return this.scoreboard.start(ACTION_TYPE, { difficulty, levelId: `trail-${size}x${size}` });
+    return this.scoreboard.start(ACTION_TYPE, { difficulty });
   }
 
   /** How long an action lives, by the service's own clock. @param {Action} action */
