@@ -117,6 +117,9 @@ class Settings(BaseSettings):
     # Servers. Unset means: `scoreboard run` starts its own, and writes their addresses into SCOREBOARD_DATA.
     database_url: PostgresUrl | None = Field(None, description="PostgreSQL 14 or later; unset: an embedded server")
     database_replica_url: PostgresUrl | None = Field(None, description="read replica for board and history reads")
+    database_pooler: Literal["session", "transaction"] = Field(
+        "session", description="how a pooler such as PgBouncer in front of PostgreSQL pools; session: also without one"
+    )
     redis_url: RedisUrl | None = Field(None, description="Redis 7 or Valkey; unset: an embedded server")
     celery_broker_url: RedisUrl | None = Field(None, description="Celery broker; default REDIS_URL")
     port: int = Field(8000, ge=1, le=65535, description="port the web server listens on")

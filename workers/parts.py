@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import redis
 
@@ -35,12 +35,9 @@ def parts() -> Parts:
     settings = Settings.load()
     assert settings.database_url and settings.redis_url
     client = make_client(settings.redis_url)
-    url = settings.database_url
+    make = partial(make_engine, settings.database_url, name="worker", pooler=settings.database_pooler)
     return Parts(
-        database=Database(
-            make_engine(url, _POOL_SIZE, name="worker"),
-            autocommitting=make_engine(url, _AUTOCOMMIT_POOL_SIZE, name="worker", is_autocommit=True),
-        ),
+        database=Database(make(_POOL_SIZE), autocommitting=make(_AUTOCOMMIT_POOL_SIZE, is_autocommit=True)),
         redis=client,
         standings=Standings(client),
         events=EventLog(client),

@@ -11,14 +11,16 @@ import structlog
 from scoreboard import metrics
 from scoreboard.live import broker
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
+from scoreboard.live.standings import RebuildOvertakenError
 from scoreboard.services.announce import announce
 from scoreboard.services.figures import note_worker
 from scoreboard.services.housekeeping import keep_house
-from scoreboard.services.rebuild_board import ensure_board
+from scoreboard.services.rebuild_board import RebuildRunningError, ensure_board
 from scoreboard.services.rebuild_board import rebuild_board as rebuild
 from scoreboard.services.settle_actions import settle_actions
 from scoreboard.services.sweep import sweep as sweep_up
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
+from scoreboard.store.refusals import explain
 from workers.celery_app import app
 from workers.parts import parts
 
@@ -82,14 +84,24 @@ def compare_board() -> None:
 def rebuild_board() -> None:
     """Refill the board because an admin asked for it."""
     work = parts()
-    rebuild(work.database, work.standings, work.events)
-    metrics.REBUILDS.inc()
+    try:
+        rebuild(work.database, work.standings, work.events)
+    except (RebuildRunningError, RebuildOvertakenError) as error:
+        # Asked for twice, or Redis was emptied meanwhile, which the next look finds.
+        log.info("board_rebuild_left_to_others", error=type(error).__name__)
+    except (*REDIS_UNAVAILABLE, *POSTGRES_UNAVAILABLE) as error:
+        log.warning("board_not_rebuilt", error=str(error).partition("\n")[0])
+    else:
+        metrics.REBUILDS.inc()
 
 
 @app.task(name=broker.HOUSEKEEPING)
 def housekeeping() -> None:
     """Expired tokens, old sessions, next months' partitions."""
-    keep_house(parts().database)
+    try:
+        keep_house(parts().database)
+    except POSTGRES_UNAVAILABLE as error:
+        log.warning("house_not_kept", error=explain(error))
 
 
 def _ensure(*, compare: bool) -> None:

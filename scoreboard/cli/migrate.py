@@ -8,7 +8,7 @@ import click
 
 from scoreboard.cli.servers import open_database, resolved_settings
 from scoreboard.services.housekeeping import make_partitions
-from scoreboard.store.migrate import upgrade
+from scoreboard.store.migrate import TABLES_WAIT_S, upgrade
 
 
 @click.command()
@@ -17,5 +17,5 @@ def command() -> None:
     with resolved_settings() as settings:
         assert settings.database_url is not None
         upgrade(settings.database_url)
-        make_partitions(open_database(settings), datetime.now(UTC))
+        make_partitions(open_database(settings), datetime.now(UTC), wait_s=TABLES_WAIT_S)
     click.echo("The database is up to date.")

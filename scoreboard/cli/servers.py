@@ -19,6 +19,8 @@ from scoreboard.logs import configure_logging
 from scoreboard.services.catalogue import CatalogueError
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.engine import Database, make_engine
+from scoreboard.store.fitness import DatabaseUnfitError
+from scoreboard.store.refusals import ServerRefuses, explain
 
 # A rebuild holds its lock on one connection and streams on it; the other serves the rest.
 _POOL_SIZE = 3
@@ -40,8 +42,11 @@ def resolved_settings() -> Iterator[Settings]:
     except LocalServersError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
+    except (DatabaseUnfitError, ServerRefuses) as error:
+        click.echo(f"PostgreSQL (DATABASE_URL) can't be used: {explain(error)}", err=True)
+        sys.exit(1)
     except POSTGRES_UNAVAILABLE as error:
-        click.echo(f"PostgreSQL (DATABASE_URL) does not answer: {_first_line(error)}", err=True)
+        click.echo(f"PostgreSQL (DATABASE_URL) does not answer: {explain(error)}", err=True)
         sys.exit(1)
     except REDIS_UNAVAILABLE as error:
         click.echo(f"Redis (REDIS_URL) does not answer: {_first_line(error)}", err=True)
@@ -50,7 +55,7 @@ def resolved_settings() -> Iterator[Settings]:
 
 def open_database(settings: Settings) -> Database:
     assert settings.database_url is not None
-    return Database(make_engine(settings.database_url, _POOL_SIZE, name="cli"))
+    return Database(make_engine(settings.database_url, _POOL_SIZE, name="cli", pooler=settings.database_pooler))
 
 
 def open_redis(settings: Settings) -> tuple[Standings, EventLog]:

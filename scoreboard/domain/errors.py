@@ -99,9 +99,11 @@ class EmailTaken(ScoreboardError):
 class RetryLater(ScoreboardError):
     """A refusal that passes; ``retry_after_s`` (at least 1) becomes the Retry-After header."""
 
-    def __init__(self, retry_after_s: float = 1, message: str | None = None) -> None:
+    def __init__(
+        self, retry_after_s: float = 1, message: str | None = None, details: Mapping[str, object] | None = None
+    ) -> None:
         self.retry_after_s = max(1, math.ceil(retry_after_s))
-        super().__init__(message, {"retryAfter": self.retry_after_s})
+        super().__init__(message, {"retryAfter": self.retry_after_s, **(details or {})})
 
 
 class RateLimitExceeded(RetryLater):

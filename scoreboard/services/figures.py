@@ -17,7 +17,9 @@ from scoreboard.live.standings import Standings
 from scoreboard.store import actions
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.engine import Database
+from scoreboard.store.fitness import READ_ONLY, misfit, read_state
 from scoreboard.store.patience import patience
+from scoreboard.store.refusals import ServerRefuses
 from scoreboard.store.tables import users
 
 _WORKER_SEEN = "sb:worker:seen"
@@ -73,9 +75,26 @@ def note_worker(client: redis.Redis) -> None:
     client.set(_WORKER_SEEN, f"{redis_time(client):.3f}", ex=WORKER_SILENT_S * 40)
 
 
-def is_up(database: Database) -> bool:
-    """Whether the service can do its work at all: Postgres answers."""
-    return _timed(lambda: _select_1(database), POSTGRES_UNAVAILABLE).status == "ok"
+def check_postgres(database: Database) -> Part:
+    """Whether the service can do its work at all: Postgres answers, is migrated, and takes writes."""
+    return _postgres(database)[0]
+
+
+def check_readiness(database: Database, standings: Standings) -> str:
+    """ok; degraded while the board can be read and nothing be written; down when callers are better sent elsewhere.
+
+    A database that is not fit to work with is down: no process with these settings can serve, which is for
+    somebody to mend before callers come. One that doesn't answer, or takes no writes, is so for all processes alike.
+    """
+    part, is_misfit = _postgres(database)
+    if part.status == "ok":
+        return "ok"
+    if is_misfit:
+        return "down"
+    try:
+        return "degraded" if standings.is_whole() else "down"
+    except REDIS_UNAVAILABLE:
+        return "down"
 
 
 def check_parts(
@@ -90,13 +109,16 @@ def check_parts(
     ``broker_length`` writes something to the broker and says how many messages wait.
     """
     questions: dict[str, Callable[[], Part]] = {
-        "postgres": lambda: _timed(lambda: _select_1(database), POSTGRES_UNAVAILABLE),
+        "postgres": lambda: check_postgres(database),
         "redis": lambda: _timed(lambda: probe_writes(client), REDIS_UNAVAILABLE),
         "broker": lambda: _timed(broker_length, (Exception,), "messages waiting"),
         "board": lambda: board.look(standings),
         "workers": lambda: _workers(client),
         "unsettled": lambda: _unsettled(database),
     }
+    replica = database.replica
+    if replica is not None:
+        questions["replica"] = lambda: _timed(replica.check, POSTGRES_UNAVAILABLE)
     with ThreadPoolExecutor(len(questions)) as pool:
         return dict(zip(questions, pool.map(lambda ask: ask(), questions.values()), strict=True))
 
@@ -110,9 +132,9 @@ def overall(parts: dict[str, Part]) -> str:
 
 def count_accounts(database: Database) -> dict[str, int]:
     """Accounts by status."""
-    with database.read_stale() as connection:
-        rows = connection.execute(sa.select(users.c.status, sa.func.count().label("accounts")).group_by(users.c.status))
-        return {row.status: row.accounts for row in rows}
+    query = sa.select(users.c.status, sa.func.count().label("accounts")).group_by(users.c.status)
+    rows = database.read_stale(lambda connection: connection.execute(query).all())
+    return {row.status: row.accounts for row in rows}
 
 
 def read_backlog(database: Database) -> actions.Backlog:
@@ -120,9 +142,26 @@ def read_backlog(database: Database) -> actions.Backlog:
         return actions.measure_backlog(connection)
 
 
-def _select_1(database: Database) -> None:
-    with patience(_HEALTH_S), database.read() as connection:
-        connection.execute(sa.text("SELECT 1"))
+def _postgres(database: Database) -> tuple[Part, bool]:
+    """The part, and whether somebody has to mend the database, rather than wait for it."""
+    started_at = time.perf_counter()
+    try:
+        with patience(_HEALTH_S), database.read() as connection:
+            state = read_state(connection)
+    except POSTGRES_UNAVAILABLE as error:
+        meaning = error.meaning.words if isinstance(error, ServerRefuses) else type(error).__name__
+        return Part("down", None, meaning), False
+    latency_ms = round((time.perf_counter() - started_at) * 1000, 2)
+    if state.is_read_only:
+        # The pool may still lead to a server that was the primary before a failover.
+        database.renew()
+    problem = misfit(state)
+    refused = database.refused_write()
+    if problem is None and state.is_read_only:
+        return Part("down", latency_ms, READ_ONLY), False
+    if problem is None and refused is not None:
+        return Part("down", latency_ms, refused.meaning.words), False
+    return Part("down" if problem else "ok", latency_ms, problem), problem is not None
 
 
 def _timed(ask: Callable[[], Any], failures: tuple[type[Exception], ...], unit: str = "") -> Part:

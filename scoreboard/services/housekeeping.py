@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
 from scoreboard.store import actions, ledger, sessions
-from scoreboard.store.engine import Database
+from scoreboard.store.engine import UNAVAILABLE, Database
+from scoreboard.store.ledger import Partition
+from scoreboard.store.migrate import lock_migrators_out, without_queueing
+from scoreboard.store.refusals import explain
 
 log = structlog.get_logger(__name__)
 
@@ -24,15 +28,40 @@ def keep_house(database: Database, *, now: datetime | None = None) -> None:
     with database.write() as connection:
         expired = actions.expire_issued(connection, limit=_LIMIT)
         dropped = sessions.delete_old(connection, older_than_days=_KEEP_SESSIONS_DAYS, limit=_LIMIT)
-    created = make_partitions(database, now or datetime.now(UTC))
+    try:
+        created = make_partitions(database, now or datetime.now(UTC))
+    except UNAVAILABLE as error:
+        # Months ahead of their need; the next run tries again.
+        created = []
+        log.warning("partitions_postponed", error=explain(error))
     if expired or dropped or created:
         log.info("house_kept", expired=expired, sessions_dropped=dropped, partitions=created)
 
 
-def make_partitions(database: Database, now: datetime) -> list[str]:
-    """The ledger's partitions for last month, this one and the next ones; returns the new ones."""
+def make_partitions(database: Database, now: datetime, *, wait_s: float = 0.0) -> list[str]:
+    """The ledger's partitions for last month, this one and the next ones; returns the new ones.
+
+    Under the migrators' lock, one transaction each. No request is made to wait for longer than half a second: when
+    that lock or the ledger isn't free in ``wait_s``, this raises LockNotAvailable in an OperationalError.
+    """
+    months = months_from(now, _MONTHS_AHEAD)
+    with database.read() as connection:
+        missing = ledger.missing_partitions(connection, months)
+    return [
+        partition.name
+        for partition in missing
+        if without_queueing(partial(_make_partition, database, partition), wait_s)
+    ]
+
+
+def _make_partition(database: Database, partition: Partition) -> bool:
     with database.write() as connection:
-        return ledger.ensure_partitions(connection, months_from(now, _MONTHS_AHEAD))
+        lock_migrators_out(connection)
+        # Another one may have made it since.
+        if not ledger.missing_partitions(connection, [partition.start]):
+            return False
+        ledger.create_partition(connection, partition)
+        return True
 
 
 def months_from(now: datetime, ahead: int) -> list[datetime]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -42,6 +43,15 @@ _ASK_AGAIN_S = 1.0
 _PROBE_S = 2.0
 # Fewer are counted in some milliseconds.
 _MANY_PLAYERS = 50_000
+
+
+Answer = TypeVar("Answer")
+
+
+def _bare(connection: sa.Connection) -> sa.Connection:
+    # Nothing to roll back: one round trip instead of three. A replica's connections are all so.
+    is_bare = getattr(connection.connection.dbapi_connection, "autocommit", False)
+    return connection if is_bare else connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 class PlayerCount:
@@ -114,8 +124,8 @@ class BoardReader:
         found = self._from_redis(lambda: self.standings.read(offset=offset, limit=limit))
         if found is not None:
             return found.board
-        with self._postgres(is_walk=offset >= _FAR_DOWN) as connection:
-            return self._read(connection, offset, limit)
+        with self._turn(is_walk=offset >= _FAR_DOWN):
+            return self.database.read_stale(lambda connection: self._read(_bare(connection), offset, limit))
 
     def read_top(self) -> Board:
         return self.read(offset=0, limit=TOP_SIZE)
@@ -126,35 +136,45 @@ class BoardReader:
         if found is not None and found.rank is not None:
             return found.board
         # Not in Redis may mean that it has not got there yet: Postgres knows.
-        with self._postgres() as connection:
-            rank = board.rank_of(connection, user_id)
-            if rank is None:
-                raise NotFound("This player is not on the board.")
-            first = max(0, rank - 1 - radius)
-            return self._read(connection, first, rank + radius - first)
+        with self._turn():
+            around = self._ask_for(lambda connection: self._read_around(connection, user_id, radius))
+        if around is None:
+            raise NotFound("This player is not on the board.")
+        return around
 
     def rank_of(self, user_id: UUID) -> tuple[int | None, int]:
         """A player's rank (None when not on the board) and the number of players."""
         found = self._from_redis(lambda: self.standings.read_around(user_id, radius=0))
         if found is not None and found.rank is not None:
             return found.rank, found.board.total_players
-        with self._postgres() as connection:
-            rank = board.rank_of(connection, user_id)
-            return rank, max(rank or 0, self._count(connection))
+        with self._turn():
+            rank = self._ask_for(lambda connection: board.rank_of(_bare(connection), user_id))
+            return rank, max(rank or 0, self.database.read_stale(lambda connection: self._count(_bare(connection))))
+
+    def _read_around(self, connection: sa.Connection, user_id: UUID, radius: int) -> Board | None:
+        bare = _bare(connection)
+        rank = board.rank_of(bare, user_id)
+        if rank is None:
+            return None
+        first = max(0, rank - 1 - radius)
+        return self._read(bare, first, rank + radius - first)
+
+    def _ask_for(self, question: Callable[[sa.Connection], Answer | None]) -> Answer | None:
+        """The answer about one player, of whom a replica that lags may not have heard yet."""
+        answer = self.database.read_stale(question)
+        if answer is None and self.database.replica is not None:
+            with self.database.read() as connection:
+                return question(connection)
+        return answer
 
     @contextmanager
-    def _postgres(self, *, is_walk: bool = True) -> Iterator[sa.Connection]:
-        """The primary, as a lagging replica would give old rows a new version; by turns.
-
-        Raises SQLAlchemy's TimeoutError when there is no turn.
-        """
+    def _turn(self, *, is_walk: bool = True) -> Iterator[None]:
+        """Questions to Postgres go by turns. Raises SQLAlchemy's TimeoutError when there is no turn."""
         places = self._walks if is_walk else self._reads
         if not places.acquire(timeout=self._wait_s):
             raise PoolTimeoutError("too many concurrent board reads from PostgreSQL")
         try:
-            with self.database.read() as connection:
-                # Nothing to roll back: one round trip instead of three.
-                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield
         finally:
             places.release()
 

@@ -37,5 +37,6 @@ def read_score(database: Database, board: BoardReader, user_id: UUID, *, is_own:
 
 def read_history(database: Database, user_id: UUID, *, before_seq: int | None, limit: int) -> list[HistoryItem]:
     """A page of a player's score changes, newest first."""
-    with database.read_stale() as connection:
-        return ledger.list_history(connection, user_id, before_seq=before_seq, limit=limit)
+    return database.read_stale(
+        lambda connection: ledger.list_history(connection, user_id, before_seq=before_seq, limit=limit)
+    )

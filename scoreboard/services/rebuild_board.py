@@ -114,18 +114,15 @@ def _is_off(database: Database, standings: Standings) -> bool:
 
 @contextmanager
 def _only_one(database: Database, wait_s: float) -> Iterator[sa.Connection]:
-    """Hold the rebuilder's lock; it ends with the connection, so a killed rebuilder holds nobody up."""
+    """Hold the rebuilder's lock; it ends with the transaction, so a killed rebuilder holds nobody up."""
     with database.read() as connection:
         give_up_at = time.monotonic() + wait_s
-        while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_LOCK))).scalar_one():
+        # The transaction's lock, not the session's, which a pooler may hand to somebody else.
+        while not connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))).scalar_one():
+            connection.rollback()
             if time.monotonic() >= give_up_at:
                 raise RebuildRunningError
             time.sleep(_LOOK_AGAIN_S)
-        try:
-            # A rebuild of millions of rows takes longer than a request may.
-            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-            yield connection
-        finally:
-            connection.rollback()
-            connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCK)))
-            connection.commit()
+        # A rebuild of millions of rows takes longer than a request may.
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        yield connection

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import orjson
 import sqlalchemy as sa
 from psycopg2.extras import register_uuid
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from scoreboard.store.patience import CONNECT_S
+from scoreboard.store.pooling import Pooler, apply_settings
+from scoreboard.store.refusals import ServerRefuses, translate
+from scoreboard.store.replica import Replica
+
+Answer = TypeVar("Answer")
 
 # UUID objects go in and come out of every statement, arrays included.
 register_uuid()  # type: ignore[no-untyped-call]  # its stubs leave it untyped
@@ -22,13 +30,16 @@ STATEMENT_S = 15
 # Somebody waits for those of a request.
 REQUEST_STATEMENT_S = 8
 # Locks are held for milliseconds; five seconds means a frozen peer, and the caller gets a 503 to retry.
-_SERVER_OPTIONS = "-c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
+_LOCK_TIMEOUT_S = 5
+_IDLE_IN_TRANSACTION_S = 30
+# A refused write is held against the server for so long: until its next success, or until others have met it too.
+_REMEMBER_REFUSAL_S = 10.0
 # Waiting longer for a free connection than a client waits for us helps nobody.
 _POOL_TIMEOUT_S = 5
 # TCP gives up on a silent server after idle + interval × count = 25 s instead of two hours.
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
-#: What SQLAlchemy raises when Postgres is down, restarting or has no connection left.
+#: What is raised when Postgres is down, restarting, has no connection left, or can't do its work (ServerRefuses).
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
 
 
@@ -37,10 +48,17 @@ def _dumps(value: object) -> str:
 
 
 def make_engine(
-    url: str, pool_size: int, *, name: str, is_autocommit: bool = False, statement_timeout_s: int = STATEMENT_S
+    url: str,
+    pool_size: int,
+    *,
+    name: str,
+    is_autocommit: bool = False,
+    statement_timeout_s: float = STATEMENT_S,
+    lock_timeout_s: float = _LOCK_TIMEOUT_S,
+    pooler: Pooler = "session",
 ) -> sa.Engine:
-    """A lazily connecting engine; call it after fork. ``name`` shows in pg_stat_activity."""
-    return sa.create_engine(
+    """A lazily connecting engine; call it after fork. ``name`` shows in pg_stat_activity. Time-outs of 0 are none."""
+    engine = sa.create_engine(
         url,
         isolation_level="AUTOCOMMIT" if is_autocommit else "READ COMMITTED",
         # There is nothing to roll back where each statement has been committed.
@@ -56,11 +74,21 @@ def make_engine(
         hide_parameters=True,
         connect_args={
             "connect_timeout": round(CONNECT_S),
-            "options": f"-c statement_timeout={statement_timeout_s}s {_SERVER_OPTIONS}",
+            # Not the database's, which may be one that lacks the letters of a name.
+            "client_encoding": "UTF8",
             "application_name": f"scoreboard-{name}",
             **_KEEPALIVES,
         },
     )
+    event.listen(engine, "handle_error", translate, retval=True)
+    settings = {
+        "statement_timeout": f"{statement_timeout_s * 1000:.0f}",
+        "lock_timeout": f"{lock_timeout_s * 1000:.0f}",
+        "idle_in_transaction_session_timeout": f"{_IDLE_IN_TRANSACTION_S * 1000}",
+        "timezone": "UTC",
+    }
+    apply_settings(engine, settings, pooler)
+    return engine
 
 
 class Database:
@@ -79,21 +107,30 @@ class Database:
         back: a server that goes away just then keeps a place in the pool for good. Services bring their own.
         """
         self.primary = primary
-        self.replica = replica
-        self._on_replica_lost = on_replica_lost
+        self.replica = Replica(replica, UNAVAILABLE, on_replica_lost) if replica is not None else None
         self._autocommitting = autocommitting or primary.execution_options(isolation_level="AUTOCOMMIT")
+        self._refused: tuple[float, ServerRefuses] | None = None
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction on the primary, committed at the end, rolled back on an exception."""
-        with self.primary.begin() as connection:
-            yield connection
+        try:
+            with self.primary.begin() as connection:
+                yield connection
+        except ServerRefuses as error:
+            self._note(error)
+            raise
+        self._refused = None
 
     @contextmanager
     def autocommit(self) -> Iterator[sa.Connection]:
         """A connection on which each call is a transaction by itself, in one round trip instead of three."""
-        with self._autocommitting.connect() as connection:
-            yield connection
+        try:
+            with self._autocommitting.connect() as connection:
+                yield connection
+        except ServerRefuses as error:
+            self._note(error)
+            raise
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -101,22 +138,33 @@ class Database:
         with self.primary.connect() as connection:
             yield connection
 
-    @contextmanager
-    def read_stale(self) -> Iterator[sa.Connection]:
-        """A connection for reads that may lag: the replica if there is one, the primary when it fails."""
-        if self.replica is None:
-            with self.read() as connection:
-                yield connection
-            return
-        try:
-            connection = self.replica.connect()
-        except UNAVAILABLE:
-            self._on_replica_lost()
-            with self.read() as fallback:
-                yield fallback
-            return
-        with connection:
-            yield connection
+    def read_stale(self, question: Callable[[sa.Connection], Answer]) -> Answer:
+        """The answer to a question that may lag: the replica's if there is one, the primary's when that fails.
+
+        The question may so be asked twice.
+        """
+        if self.replica is not None:
+            answered = self.replica.ask(question)
+            if answered is not None:
+                return answered.value
+        with self.read() as connection:
+            return question(connection)
+
+    def renew(self) -> None:
+        """Make new connections from now on: those there are lead to a server that can't serve."""
+        self.primary.dispose()
+        self._autocommitting.dispose()
+
+    def refused_write(self) -> ServerRefuses | None:
+        """Why the server took no writes some seconds ago, if it has taken none in this process since."""
+        if self._refused is None:
+            return None
+        at, error = self._refused
+        return error if time.monotonic() - at < _REMEMBER_REFUSAL_S else None
+
+    def _note(self, error: ServerRefuses) -> None:
+        if error.meaning.stops_writes:
+            self._refused = time.monotonic(), error
 
     def checked_out(self) -> int:
         """Connections in use right now; streams must not add to it."""
@@ -124,9 +172,10 @@ class Database:
         return sum(pool.checkedout() for pool in pools if isinstance(pool, sa.QueuePool))
 
     def dispose(self) -> None:
-        for engine in (self.primary, self.replica, self._autocommitting):
-            if engine is not None:
-                engine.dispose()
+        for engine in (self.primary, self._autocommitting):
+            engine.dispose()
+        if self.replica is not None:
+            self.replica.engine.dispose()
 
 
 def violated_constraint(error: DBAPIError) -> str | None:

@@ -70,24 +70,46 @@ def stream_entries(connection: sa.Connection, *, batch: int) -> Iterator[LedgerE
 _IN_DEFAULT = sa.text("SELECT EXISTS (SELECT FROM score_history_default WHERE at >= :start AND at < :end)")
 
 
-def ensure_partitions(connection: sa.Connection, months: Sequence[datetime]) -> list[str]:
-    """Create the partitions of these months (first moments, UTC) where they are missing; returns the new ones.
+# Not to_regclass, which may remember what it knew before a lock was waited for.
+_IS_TABLE = sa.text(
+    "SELECT EXISTS (SELECT FROM pg_class WHERE relname = :name AND relnamespace = "
+    "(SELECT relnamespace FROM pg_class WHERE oid = CAST('score_history' AS regclass)))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A month of the ledger, from its first moment (UTC) to the next one's."""
+
+    start: datetime
+
+    @property
+    def end(self) -> datetime:
+        return self.start.replace(year=self.start.year + self.start.month // 12, month=self.start.month % 12 + 1)
+
+    @property
+    def name(self) -> str:
+        return f"score_history_{self.start:%Y_%m}"
+
+
+def missing_partitions(connection: sa.Connection, months: Sequence[datetime]) -> list[Partition]:
+    """Those of these months (first moments, UTC) that have none.
 
     A month whose entries went to the default partition already stays there: nothing is lost by it.
     """
-    created = []
-    for start in months:
-        end = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
-        name = f"score_history_{start:%Y_%m}"
-        if connection.execute(sa.select(sa.func.to_regclass(name))).scalar_one() is not None:
-            continue
-        if connection.execute(_IN_DEFAULT, {"start": start, "end": end}).scalar_one():
-            continue
-        connection.execute(
-            sa.text(
-                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF score_history "
-                f"FOR VALUES FROM ('{start:%Y-%m-%d}+00') TO ('{end:%Y-%m-%d}+00')"
-            )
+    return [
+        partition
+        for partition in map(Partition, months)
+        if not connection.execute(_IS_TABLE, {"name": partition.name}).scalar_one()
+        and not connection.execute(_IN_DEFAULT, {"start": partition.start, "end": partition.end}).scalar_one()
+    ]
+
+
+def create_partition(connection: sa.Connection, partition: Partition) -> None:
+    """Locks the whole ledger until the transaction ends."""
+    connection.execute(
+        sa.text(
+            f"CREATE TABLE {partition.name} PARTITION OF score_history "
+            f"FOR VALUES FROM ('{partition.start:%Y-%m-%d}+00') TO ('{partition.end:%Y-%m-%d}+00')"
         )
-        created.append(name)
-    return created
+    )

@@ -47,7 +47,8 @@ def give_up_on_silence(wait: Wait, statement_timeout_s: float) -> None:
         while state != POLL_OK:
             if state not in (POLL_READ, POLL_WRITE):
                 raise OperationalError(f"unknown state of a connection: {state}")
-            bound_s = (_patience_s.get() or answer_s) if connection.status in _CONNECTED else CONNECT_S
+            patience_s = _patience_s.get() or answer_s
+            bound_s = patience_s if connection.status in _CONNECTED else min(CONNECT_S, patience_s)
             if not wait(connection.fileno(), state == POLL_WRITE, bound_s):
                 raise OperationalError(f"no answer within {bound_s:.0f} s")
             state = connection.poll()

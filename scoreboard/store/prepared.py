@@ -7,6 +7,7 @@ each element of a list into SQL one by one; a text that Postgres reads as an arr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -15,19 +16,29 @@ import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from scoreboard.store.pooling import LOCAL_SETTINGS, settings_due
+from scoreboard.store.refusals import ServerRefuses, meaning_of
+
+_PARAMETER = re.compile(r"\$(\d+)")
+
 
 class Prepared:
-    """A statement with parameters ``$1`` … of these types, prepared on each connection at its first use."""
+    """A statement with parameters ``$1`` … of these types, prepared on each connection at its first use.
+
+    Where a pooler may change the server behind the connection after each transaction it is sent whole each time.
+    """
 
     def __init__(self, name: str, types: Sequence[str], sql: str) -> None:
         self._name = name
         self._prepare = f"PREPARE {name} ({', '.join(types)}) AS {sql}"
         self._execute = f"EXECUTE {name} ({', '.join(['%s'] * len(types))})"
+        self._whole = _PARAMETER.sub(lambda found: f"CAST(%s AS {types[int(found[1]) - 1]})", sql.replace("%", "%%"))
+        # Which argument each of its places takes.
+        self._places = [int(number) - 1 for number in _PARAMETER.findall(sql)]
 
     def fetch(self, connection: sa.Connection, *arguments: object) -> list[tuple[Any, ...]]:
         """Execute it and get all rows, as plain as the driver has them."""
-        self.prepare(connection)
-        return _rows(connection, self._execute, arguments)
+        return _rows(connection, *self._statement(connection, arguments))
 
     def execute(self, connection: sa.Connection, *arguments: object) -> None:
         """Execute it for what it changes."""
@@ -40,17 +51,19 @@ class Prepared:
 
         On a connection that commits by itself both are one transaction.
         """
-        first.prepare(connection)
-        self.prepare(connection)
-        statements = f"{first._execute}; {self._execute}"
-        return _rows(connection, statements, (*first_arguments, *arguments))
+        before, its_arguments = first._statement(connection, first_arguments)
+        statement, own_arguments = self._statement(connection, arguments)
+        return _rows(connection, f"{before}; {statement}", (*its_arguments, *own_arguments))
 
-    def prepare(self, connection: sa.Connection) -> None:
+    def _statement(self, connection: sa.Connection, arguments: Sequence[object]) -> tuple[str, Sequence[object]]:
         # Lives and dies with the connection, as what is prepared on it does.
         known = connection.info
+        if LOCAL_SETTINGS in known:
+            return self._whole, [arguments[place] for place in self._places]
         if self._name not in known:
             connection.exec_driver_sql(self._prepare)
             known[self._name] = True
+        return self._execute, arguments
 
 
 def _rows(connection: sa.Connection, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
@@ -61,14 +74,18 @@ def _rows(connection: sa.Connection, sql: str, arguments: Sequence[object]) -> l
     cursor = None
     try:
         cursor = connection.connection.cursor()
-        cursor.execute(sql, arguments)
+        cursor.execute(settings_due(connection, cursor) + sql, arguments)
         return list(cursor.fetchall()) if cursor.description else []
     except psycopg2.Error as error:
-        is_lost = connection.dialect.is_disconnect(error, connection.connection, cursor)  # type: ignore[arg-type]
+        meaning = meaning_of(error)
+        is_lost = meaning.is_connection_bad if meaning else False
+        is_lost = is_lost or connection.dialect.is_disconnect(error, connection.connection, cursor)  # type: ignore[arg-type]
         if is_lost:
             connection.invalidate(error)
             # Those in the pool have most likely gone the same way: each would fail its next user once more.
             connection.engine.dispose()
+        if meaning:
+            raise ServerRefuses(sql, None, error, hide_parameters=True, connection_invalidated=is_lost) from error
         raise DBAPIError.instance(
             sql, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=is_lost
         ) from error

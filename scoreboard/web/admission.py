@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # Whoever asks whether the process lives has to hear that it does.
-_ALWAYS = frozenset({"/health", "/metrics"})
+_ALWAYS = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 # Requests that may wait for an outcome (`Prefer: wait`) without work: a greenlet of some 20 KB each.
 PARKED_MAX = 1_000
 # An overload is said once in so many seconds, not once per refusal.

@@ -215,7 +215,7 @@ class Stats(Answer):
 
 
 class Health(Answer):
-    status: Literal["ok", "down"]
+    status: Literal["ok", "degraded"]
 
 
 class PartInfo(Answer):
@@ -225,6 +225,6 @@ class PartInfo(Answer):
 
 
 class DetailedHealth(Answer):
-    status: Literal["ok", "degraded", "down"]
+    status: Literal["ok", "degraded"]
     version: str
     parts: dict[str, PartInfo]

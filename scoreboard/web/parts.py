@@ -134,10 +134,10 @@ def _make_database(settings: Settings) -> Database:
     # Of those questions that many requests share each kind is under way once at a time.
     shared = min(_SHARED_QUESTIONS, size // 2)
     replica = settings.database_replica_url
-    make = partial(make_engine, name="web", statement_timeout_s=REQUEST_STATEMENT_S)
+    make = partial(make_engine, name="web", statement_timeout_s=REQUEST_STATEMENT_S, pooler=settings.database_pooler)
     return Database(
         make(settings.database_url, size - shared),
-        make(replica, size) if replica else None,
+        make(replica, size, is_autocommit=True) if replica else None,
         make(settings.database_url, shared, is_autocommit=True),
         metrics.DEGRADED.labels("replica", "read").inc,
     )

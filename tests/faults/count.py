@@ -101,7 +101,7 @@ class Auditor:
         answer = self._http.get(
             "/health/detailed", headers={"Authorization": f"Bearer {token}"} if token else {}
         ).json()
-        data = answer["data"]
+        data = answer.get("data") or answer["error"]["details"]
         return "ok" if data["status"] == "ok" else str(data)
 
     def _board_in_postgres(self) -> list[tuple[str, int]] | None:

@@ -39,6 +39,8 @@ SPECIFIED = [
     ("POST", "/v1/admin/leaderboard/rebuild"),
     ("GET", "/v1/admin/stats"),
     ("GET", "/health"),
+    ("GET", "/health/live"),
+    ("GET", "/health/ready"),
     ("GET", "/health/detailed"),
     ("GET", "/metrics"),
 ]

@@ -25,6 +25,8 @@ TABLE: dict[Door, Who] = {
     Door("GET", "/openapi.json"): Who.ANYBODY,
     Door("GET", "/static/<path:filename>"): Who.ANYBODY,
     Door("GET", "/health"): Who.ANYBODY,
+    Door("GET", "/health/live"): Who.ANYBODY,
+    Door("GET", "/health/ready"): Who.ANYBODY,
     Door("GET", "/health/detailed"): Who.OPERATOR,
     Door("GET", "/metrics"): Who.OPERATOR,
     Door("POST", "/v1/auth/register"): Who.ANYBODY,

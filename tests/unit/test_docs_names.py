@@ -134,7 +134,7 @@ def test_every_log_event_to_look_for_is_logged() -> None:
 
 def test_the_parts_of_health_are_those_of_the_code() -> None:
     figures = (ROOT / "scoreboard/services/figures.py").read_text(encoding="utf-8")
-    parts = set(re.findall(r'^ {8}"([a-z]+)": lambda', figures, re.MULTILINE))
+    parts = set(re.findall(r'^ {8}(?:questions\[)?"([a-z]+)"(?:\] =|:) lambda', figures, re.MULTILINE))
     assert parts
     assert {row[0] for row in rows(OPERATIONS, "Health")} == parts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from flask import Blueprint, Response
@@ -31,14 +32,14 @@ blueprint = Blueprint("admin", __name__, url_prefix="/v1/admin")
 def search(query: schemas.UsersQuery) -> Response:
     """Newest first; `q` is part of a name or an e-mail address."""
     cursor = decode_cursor(query.cursor, [str, str])
-    with current_parts().database.read_stale() as connection:
-        found = users.search_users(
-            connection,
-            text=username_key(query.q) if query.q else None,
-            status=Status(query.status) if query.status else None,
-            before=_place(cursor),
-            limit=query.limit + 1,
-        )
+    question = partial(
+        users.search_users,
+        text=username_key(query.q) if query.q else None,
+        status=Status(query.status) if query.status else None,
+        before=_place(cursor),
+        limit=query.limit + 1,
+    )
+    found = current_parts().database.read_stale(question)
     page = found[: query.limit]
     more = len(found) > query.limit
     next_cursor = encode_cursor(page[-1].created_at.isoformat(), page[-1].id.hex) if more else None
@@ -108,16 +109,16 @@ def adjust(user_id: UUID, body: schemas.Adjustment) -> Response:
 def list_audit(query: schemas.AuditQuery) -> Response:
     """Newest first; `userId` matches whoever acted or was acted upon."""
     cursor = decode_cursor(query.cursor, [int])
-    with current_parts().database.read_stale() as connection:
-        found = audit.list_events(
-            connection,
-            event=query.event,
-            user_id=query.user_id,
-            since=query.since,
-            until=query.until,
-            before_id=int(cursor[0]) if cursor else None,
-            limit=query.limit + 1,
-        )
+    question = partial(
+        audit.list_events,
+        event=query.event,
+        user_id=query.user_id,
+        since=query.since,
+        until=query.until,
+        before_id=int(cursor[0]) if cursor else None,
+        limit=query.limit + 1,
+    )
+    found = current_parts().database.read_stale(question)
     page = found[: query.limit]
     next_cursor = encode_cursor(page[-1].id or 0) if len(found) > query.limit else None
     return answer({"items": [_audit_json(event) for event in page], "nextCursor": next_cursor})

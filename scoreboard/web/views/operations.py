@@ -13,8 +13,14 @@ from prometheus_client.registry import REGISTRY, Collector
 
 from scoreboard import __version__, metrics
 from scoreboard.domain.accounts import Role
-from scoreboard.domain.errors import AccountBanned, InsufficientPermissions, InvalidToken, TokenExpired
-from scoreboard.services.figures import check_parts, is_up, overall, read_backlog
+from scoreboard.domain.errors import (
+    AccountBanned,
+    InsufficientPermissions,
+    InvalidToken,
+    ServiceUnavailable,
+    TokenExpired,
+)
+from scoreboard.services.figures import check_parts, check_postgres, check_readiness, overall, read_backlog
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.web import answers
 from scoreboard.web.auth import bearer_token, optional_caller
@@ -25,12 +31,40 @@ blueprint = Blueprint("operations", __name__)
 _REFUSALS = (InvalidToken, TokenExpired, InsufficientPermissions, AccountBanned)
 
 
+# A restart of PostgreSQL takes some seconds; probes come that often anyway.
+_RETRY_S = 5
+
+
 @blueprint.get("/health")
 @Operation("Up or not", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
 def health() -> Response:
-    """503 when Postgres does not answer; the service goes on without Redis."""
-    is_well = is_up(current_parts().database)
-    return answer({"status": "ok" if is_well else "down"}, 200 if is_well else 503)
+    """503 when Postgres does not answer, takes no writes or isn't migrated; the service goes on without Redis."""
+    return _health_answer(check_postgres(current_parts().database).status)
+
+
+@blueprint.get("/health/live")
+@Operation("The process lives", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
+def liveness() -> Response:
+    """For whoever restarts processes: asks nothing and nobody, as a restart mends no other server."""
+    return _health_answer("ok")
+
+
+@blueprint.get("/health/ready")
+@Operation("May be sent callers", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
+def readiness() -> Response:
+    """For load balancers: `degraded` (200) while the board and its streams are served and nothing can be written.
+
+    503 when neither is possible, or when PostgreSQL isn't fit: not migrated, another encoding, rights missing.
+    """
+    app = current_parts()
+    return _health_answer(check_readiness(app.database, app.standings))
+
+
+def _health_answer(status: str, **more: object) -> Response:
+    """The status as data; of a service that is down as the details of its one kind of refusal."""
+    if status == "down":
+        raise ServiceUnavailable(_RETRY_S, details={"status": status, **more})
+    return answer({"status": status, **more})
 
 
 @blueprint.get("/health/detailed")
@@ -38,13 +72,16 @@ def health() -> Response:
     "Each part's state", access=Access.ANYONE, answer=answers.DetailedHealth, errors=_REFUSALS, is_unlimited=True
 )
 def detailed_health() -> Response:
-    """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token."""
+    """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token.
+
+    Without Postgres it is 503, with the parts in `error.details`.
+    """
     _check_operator()
     app = current_parts()
     parts = check_parts(app.database, app.redis, app.standings, app.broker_length, app.board_watch)
     status = overall(parts)
     shown = {name: part.as_json() for name, part in parts.items()}
-    return answer({"status": status, "version": __version__, "parts": shown}, 503 if status == "down" else 200)
+    return _health_answer(status, version=__version__, parts=shown)
 
 
 @blueprint.get("/metrics")

@@ -1,0 +1,77 @@
+"""Time-outs and the time zone of each connection, without what connection poolers refuse or lose.
+
+PgBouncer refuses start-up options. Pooling by session, it keeps what a session sets, so
+they are set once, behind the connect. Pooling by transaction, it hands the next transaction
+to another server connection: then they are set for each transaction, in one message with
+its first statement, and nothing is prepared by name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from scoreboard.store.patience import CONNECT_S, patience
+
+#: Who is between the service and PostgreSQL: nobody or one who pools by session, or one who pools by transaction.
+Pooler = Literal["session", "transaction"]
+
+#: Of ``connection.info`` where each transaction has to set its own: the statements that do so.
+LOCAL_SETTINGS = "local_settings"
+# There too, from a transaction's first statement to the next beginning.
+_ARE_SET = "local_settings_are_set"
+
+
+def apply_settings(engine: sa.Engine, settings: dict[str, str], pooler: Pooler) -> None:
+    """Give each connection or each transaction of this engine these settings of the server."""
+    if pooler == "session":
+        statements = "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
+        event.listen(engine, "connect", lambda connection, _record: _set_for_session(connection, statements))
+        return
+    statements = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items()) + "; "
+
+    def remember(_connection: Any, record: Any) -> None:
+        record.info[LOCAL_SETTINGS] = statements
+
+    event.listen(engine, "connect", remember)
+    event.listen(engine, "begin", _begin)
+    event.listen(engine, "before_cursor_execute", _set_with_statement, retval=True)
+
+
+def settings_due(connection: sa.Connection, cursor: Any) -> str:
+    """What has to be said in front of the next statement; empty when the session has its settings.
+
+    A connection that commits by itself says it each time: both are one transaction.
+    """
+    info = connection.info
+    statements: str = info.get(LOCAL_SETTINGS, "")
+    if not statements or (info.get(_ARE_SET) and not cursor.connection.autocommit):
+        return ""
+    info[_ARE_SET] = True
+    return statements
+
+
+def _set_for_session(connection: Any, statements: str) -> None:
+    is_autocommit, connection.autocommit = connection.autocommit, True
+    # A part of connecting, and given no more time than that.
+    with patience(CONNECT_S), connection.cursor() as cursor:
+        cursor.execute(statements)
+    connection.autocommit = is_autocommit
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.info.pop(_ARE_SET, None)
+
+
+def _set_with_statement(
+    connection: sa.Connection, cursor: Any, statement: str, parameters: Any, _context: Any, executemany: bool
+) -> tuple[str, Any]:
+    due = settings_due(connection, cursor)
+    if due and (executemany or cursor.name):
+        # Neither takes a second statement in its message.
+        with cursor.connection.cursor() as before:
+            before.execute(due)
+        due = ""
+    return due + statement, parameters
