@@ -20,7 +20,7 @@ from tests.service import SERVING, Service, open_folder, running_service
 # A sweep, the broker's pause after a refusal, Celery's before it connects again, and other tests on the same cores.
 WELL_S = 90.0
 NOTICED_S = 20.0
-Fault = Callable[[redis.Redis], AbstractContextManager[None]]
+Fault = Callable[[Any], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def operator(service: Service) -> Iterator[redis.Redis]:
 
 
 @contextmanager
-def setting(operator: redis.Redis, **values: Any) -> Iterator[None]:
+def setting(operator: Any, **values: Any) -> Iterator[None]:
     """Settings of the server, with underscores for dashes, as long as it lasts."""
     before = {name: operator.config_get(name.replace("_", "-")) for name in values}
     for name, value in values.items():
@@ -49,12 +49,12 @@ def setting(operator: redis.Redis, **values: Any) -> Iterator[None]:
         yield
     finally:
         for found in before.values():
-            for name, value in found.items():
-                operator.config_set(name, value)
+            for name, old in found.items():
+                operator.config_set(name, old)
 
 
 @contextmanager
-def replica(operator: redis.Redis) -> Iterator[None]:
+def replica(operator: Any) -> Iterator[None]:
     """A failover that made it the replica of another server, an empty one, whose copy it becomes; and back."""
     with open_folder() as folder, servers_in(folder, with_postgres=False) as spare:
         password = redis.Redis.from_url(spare.redis_url).connection_pool.connection_kwargs["password"]
@@ -73,7 +73,7 @@ def replica(operator: redis.Redis) -> Iterator[None]:
 
 
 @contextmanager
-def cut_off_replica(operator: redis.Redis) -> Iterator[None]:
+def cut_off_replica(operator: Any) -> Iterator[None]:
     """The replica of a server that is not there, with what it had: some failovers look so for a while."""
     with setting(operator, replica_serve_stale_data="no"):
         operator.replicaof("127.0.0.1", "1")
@@ -83,17 +83,17 @@ def cut_off_replica(operator: redis.Redis) -> Iterator[None]:
             operator.replicaof("NO", "ONE")
 
 
-def too_few_replicas(operator: redis.Redis) -> AbstractContextManager[None]:
+def too_few_replicas(operator: Any) -> AbstractContextManager[None]:
     return setting(operator, min_replicas_to_write=1)
 
 
-def full(operator: redis.Redis) -> AbstractContextManager[None]:
+def full(operator: Any) -> AbstractContextManager[None]:
     """No room, and nothing may be evicted."""
     return setting(operator, maxmemory=1)
 
 
 @contextmanager
-def unsaved(operator: redis.Redis) -> Iterator[None]:
+def unsaved(operator: Any) -> Iterator[None]:
     """It can't save its data, and was told to refuse writes then."""
     with setting(operator, save="3600 1"):
         # Its folder is the root, which its account may not write to.
@@ -105,11 +105,11 @@ def unsaved(operator: redis.Redis) -> Iterator[None]:
 
 
 @contextmanager
-def busy(operator: redis.Redis) -> Iterator[None]:
+def busy(operator: Any) -> Iterator[None]:
     """Somebody's script takes its time."""
     with setting(operator, busy_reply_threshold=50):
         port = operator.connection_pool.connection_kwargs["port"]
-        other = redis.Redis(port=port, username="operator", password="any", socket_timeout=120, retry=None)
+        other = redis.Redis(port=port, username="operator", password="any", socket_timeout=120)
 
         def occupy() -> None:
             with suppress(redis.RedisError):
@@ -125,14 +125,14 @@ def busy(operator: redis.Redis) -> Iterator[None]:
             other.close()
 
 
-def _kill_script(operator: redis.Redis) -> bool:
+def _kill_script(operator: Any) -> bool:
     with suppress(redis.ResponseError):
         return bool(operator.script_kill())
     return False
 
 
 @contextmanager
-def rights_taken(operator: redis.Redis) -> Iterator[None]:
+def rights_taken(operator: Any) -> Iterator[None]:
     operator.execute_command("ACL", "SETUSER", "default", "-@write", "-brpop", "-evalsha")
     try:
         yield
@@ -141,7 +141,7 @@ def rights_taken(operator: redis.Redis) -> Iterator[None]:
 
 
 @contextmanager
-def password_changed(operator: redis.Redis) -> Iterator[None]:
+def password_changed(operator: Any) -> Iterator[None]:
     """And every connection that knew the old one is cut."""
     default: Any = operator.acl_getuser("default")
     known = [each.decode() if isinstance(each, bytes) else each for each in default["passwords"]]
@@ -181,7 +181,7 @@ def accept(service: Service, player: Player) -> list[str]:
 
 @pytest.mark.parametrize(("fault", "reason"), FAULTS.items(), ids=[fault.__name__ for fault in FAULTS])
 def test_whatever_redis_refuses_with_is_waited_for(
-    service: Service, operator: redis.Redis, fault: Fault, reason: str
+    service: Service, operator: Any, fault: Fault, reason: str
 ) -> None:
     pids = {name: service.supervisor_of(name).pids()[name] for name in SERVING}
     player = register(service.url)
