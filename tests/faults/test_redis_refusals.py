@@ -180,9 +180,7 @@ def accept(service: Service, player: Player) -> list[str]:
 
 
 @pytest.mark.parametrize(("fault", "reason"), FAULTS.items(), ids=[fault.__name__ for fault in FAULTS])
-def test_whatever_redis_refuses_with_is_waited_for(
-    service: Service, operator: Any, fault: Fault, reason: str
-) -> None:
+def test_whatever_redis_refuses_with_is_waited_for(service: Service, operator: Any, fault: Fault, reason: str) -> None:
     pids = {name: service.supervisor_of(name).pids()[name] for name in SERVING}
     player = register(service.url)
     said = len(service.lines)
