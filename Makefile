@@ -62,11 +62,15 @@ mutations: $(DEV_INSTALLED)
 TEST_SERVERS ?= postgresql-15 redis-7
 DEBIAN_STORES := backlog caller_lookup hub intake left_behind limits lock_order migrations prepared publish_interface \
 	read_board releases settling standings
+# What a Redis of Debian's can be besides: a replica and back, full, of few rights, behind TLS, an older copy of itself.
+DEBIAN_REFUSALS := replica full rights_taken
 DEBIAN_TESTS := tests/faults/test_redis_faults.py::test_killed_and_empty \
+	$(DEBIAN_REFUSALS:%=tests/faults/test_redis_refusals.py::test_whatever_redis_refuses_with_is_waited_for[%]) \
+	tests/faults/test_redis_accounts.py tests/faults/test_redis_copies.py \
 	tests/faults/test_postgres_faults.py::test_immediate_restart tests/functional/test_stream.py \
 	$(DEBIAN_STORES:%=tests/integration/test_%.py)
 test-debian: $(DEV_INSTALLED)
-	@TEST_SERVERS="$(TEST_SERVERS)" exec $(BIN)/python -m pytest $(SHARED_OUT) $(DEBIAN_TESTS)
+	@TEST_SERVERS="$(TEST_SERVERS)" exec $(BIN)/python -m pytest $(SHARED_OUT) $(DEBIAN_TESTS:%='%')
 
 lint: $(DEV_INSTALLED)
 	$(BIN)/ruff check .

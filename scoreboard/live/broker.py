@@ -44,8 +44,12 @@ def make_celery(broker_url: str, *, timeout_s: float = PRODUCER_TIMEOUT_S) -> Ce
     # By its name, because Celery reads a transport from the URL alone.
     TRANSPORT_ALIASES["redis"] = f"{broker_transport.__name__}:Transport"
     # What Celery says in its log; the transport makes connections from the URL itself, password and all.
-    app = Celery("scoreboard", broker=f"redis://{read_redis_url(broker_url).host_and_port}")
+    shown = f"redis://{read_redis_url(broker_url).host_and_port}"
+    app = Celery("scoreboard", broker=shown)
     app.conf.update(
+        # Both, or Celery would take CELERY_BROKER_URL from the environment by itself, and read it in its own way.
+        broker_read_url=shown,
+        broker_write_url=shown,
         task_ignore_result=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,

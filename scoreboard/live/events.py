@@ -17,7 +17,8 @@ import redis
 
 from scoreboard.domain.events import Event
 from scoreboard.domain.standings import DEFAULT_BOARD
-from scoreboard.live.connection import load_script, text
+from scoreboard.live.connection import text
+from scoreboard.live.server_run import RunScripts
 
 STREAM = "sb:events:entries"
 POSITION = "sb:events:position"
@@ -125,7 +126,7 @@ class EventLog:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._publish = load_script(client, "publish")
+        self._in_run = RunScripts(client)
 
     def publish(self, entries: Sequence[Entry]) -> None:
         """Append entries in order. May append twice when Redis answers too late; readers tell by version."""
@@ -133,11 +134,11 @@ class EventLog:
             arguments: list[Any] = [STREAM_MAX_ENTRIES, "0"]
             for entry in entries[start : start + _PUBLISH_BATCH]:
                 arguments += [entry.count, _packed(entry)]
-            self._publish(keys=[STREAM, POSITION], args=arguments)
+            self._in_run.call("publish", [STREAM, POSITION], arguments)
 
     def begin_epoch(self) -> Position:
         """Start a new epoch, after the stream has jumped back in time."""
-        epoch, offset = self._publish(keys=[STREAM, POSITION], args=[STREAM_MAX_ENTRIES, "1"])
+        epoch, offset = self._in_run.call("publish", [STREAM, POSITION], [STREAM_MAX_ENTRIES, "1"])
         return Position(int(text(epoch)), int(text(offset)))
 
     def position(self) -> Position:

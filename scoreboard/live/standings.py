@@ -27,6 +27,7 @@ from scoreboard.domain.standings import (
     microseconds,
 )
 from scoreboard.live.connection import load_script, probe_writes, text
+from scoreboard.live.server_run import RunScripts
 
 # A rebuild that takes longer is dead; a million players take seconds.
 _REBUILD_LEASE_S = 600
@@ -85,11 +86,9 @@ class Standings:
         self._standings, self._players = prefix + "standings", prefix + "players"
         self._version, self._whole, self._token = prefix + "version", prefix + "whole", prefix + "rebuild"
         self._versions = prefix + "versions"
-        self._apply = load_script(client, "apply_standings")
-        self._read = load_script(client, "read_standings")
+        self._in_run = RunScripts(client)
         self._fill = load_script(client, "fill_standings")
         self._begin = load_script(client, "begin_rebuild")
-        self._finish = load_script(client, "finish_rebuild")
         self._touch = load_script(client, "touch_version")
 
     def apply(self, standings: Sequence[Standing]) -> Applied:
@@ -99,7 +98,7 @@ class Standings:
         for standing in standings:
             arguments += _pack(standing)
         keys = [self._standings, self._players, self._version, self._whole, self._versions]
-        whole, version, before, after, ranks = self._apply(keys=keys, args=arguments)
+        whole, version, before, after, ranks = self._in_run.call("apply_standings", keys, arguments)
         moves = tuple(
             Move(standing.user_id, _rank(ranks[2 * i]), _rank(ranks[2 * i + 1]), ranks[2 * i] != -2)
             for i, standing in enumerate(standings)
@@ -116,7 +115,7 @@ class Standings:
 
     def _slice(self, user: bytes | str, first: int, count: int) -> Slice | None:
         keys = [self._standings, self._players, self._version, self._whole]
-        reply = self._read(keys=keys, args=[user, first, count])
+        reply = self._in_run.call("read_standings", keys, [user, first, count])
         if not reply[0]:
             return None
         _, version, total, rank, start, members, values = reply
@@ -151,7 +150,7 @@ class Standings:
     def finish_rebuild(self, token: str) -> None:
         """Declare the board whole. Raises RebuildOvertakenError."""
         keys = [self._whole, self._token, self._version]
-        if not self._finish(keys=keys, args=[token, self._run_id()]):
+        if not self._in_run.call("finish_rebuild", keys, [token]):
             raise RebuildOvertakenError
 
     def is_whole(self) -> bool:
@@ -159,8 +158,7 @@ class Standings:
 
         A restarted server may have come back with an older copy of the data.
         """
-        marker = self._client.get(self._whole)
-        return marker is not None and text(marker) == self._run_id()
+        return bool(self._in_run.call("is_whole", [self._whole]))
 
     def probe(self) -> None:
         """Whether changes can get here at all. Raises redis errors when Redis is down or refuses writes."""
@@ -179,11 +177,6 @@ class Standings:
         """The sum of all players' versions, hidden ones' too: it tells an older copy from the present state."""
         total: Any = self._client.get(self._versions)
         return int(total or 0)
-
-    def _run_id(self) -> str:
-        info: Any = self._client.info("server")
-        # Some managed servers hide it; then a restart can't be told, and comparing the sums has to do.
-        return str(info.get("run_id", "unknown"))
 
 
 def _pack(standing: Standing) -> list[Any]:

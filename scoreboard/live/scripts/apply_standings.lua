@@ -56,8 +56,7 @@ if changed then
   redis.call('SET', version_key, string.format('%.0f', version))
   redis.call('INCRBY', KEYS[5], string.format('%.0f', gained))
 end
--- One that was restarted since may have come back with an older copy: its ranks mean nothing.
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
+-- One that was restarted since may have come back with an older copy: its ranks mean nothing. ``run``: server_run.py.
 return {
   redis.call('GET', whole_key) == run and 1 or 0, string.format('%.0f', version),
   top_before, redis.call('ZRANGE', standings, 0, top_last), ranks

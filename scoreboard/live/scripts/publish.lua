@@ -2,7 +2,7 @@
 --
 -- The stream id is epoch-offset: the epoch is the time (ms) at which the stream began, so ids keep
 -- growing when Redis has been emptied and offsets begin anew. So they do when the server was restarted,
--- which may have brought back an older copy: its next offsets have been given out before.
+-- which may have brought back an older copy: its next offsets have been given out before. ``run``: server_run.py.
 --
 -- KEYS  1 stream   2 hash {epoch, offset, run of the server}
 -- ARGV  1 entries to keep, about   2 '1' to begin a new epoch
@@ -10,7 +10,6 @@
 -- Returns {epoch, offset of the last event}.
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
 local offset = tonumber(redis.call('HGET', KEYS[2], 'offset') or '0')
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
 if not epoch or ARGV[2] == '1' or redis.call('HGET', KEYS[2], 'run') ~= run then
   local now = redis.call('TIME')
   local fresh = now[1] * 1000 + math.floor(now[2] / 1000)

@@ -6,8 +6,7 @@
 --
 -- Returns {0} when the board is not whole, else {1, version, players, rank, first index, {member, ...}, {value, ...}};
 -- rank from 0, -1 when there is no such player on the board.
--- A server that was restarted may have come back with an older copy; some managed ones don't tell.
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or 'unknown'
+-- A server that was restarted may have come back with an older copy. ``run``: server_run.py.
 if redis.call('GET', KEYS[4]) ~= run then
   return {0}
 end
