@@ -39,7 +39,7 @@ def settle(action_ids: list[str]) -> None:
             settled = settle_actions(work.database, work.catalogue, [UUID(each) for each in action_ids])
             is_announced = announce(work.database, work.standings, work.events, settled)
         except POSTGRES_UNAVAILABLE as error:
-            log.warning("settle_postponed", error=str(error).splitlines()[0], actions=len(action_ids))
+            log.warning("settle_postponed", error=explain(error), actions=len(action_ids))
             metrics.DEGRADED.labels("postgres", "settle").inc(len(action_ids))
             return
     for state, count in Counter(each.outcome.state for each in settled).items():
@@ -59,7 +59,7 @@ def sweep() -> None:
     try:
         swept = sweep_up(work.database, work.catalogue, work.standings, work.events)
     except POSTGRES_UNAVAILABLE as error:
-        log.warning("sweep_postponed", error=str(error).splitlines()[0])
+        log.warning("sweep_postponed", error=explain(error))
         metrics.DEGRADED.labels("postgres", "sweep").inc()
         return
     for state, count in swept.outcomes.items():

@@ -27,7 +27,7 @@ class Meaning:
 
 _NOT_MIGRATED = Meaning("its tables are not this release's; run `scoreboard migrate`", stops_writes=True)
 _POOLED = Meaning(
-    "a connection pooler changes the connection between statements; set DATABASE_POOLER=transaction", True
+    "a connection pooler changes the connection between statements; set DATABASE_POOLER=transaction", True, True
 )
 # Appendix A of the PostgreSQL manual. What is not here is about one statement: its values, its locks, its time.
 MEANINGS: Mapping[str, Meaning] = {

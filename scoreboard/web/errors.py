@@ -15,6 +15,7 @@ from scoreboard.domain import errors
 from scoreboard.domain.errors import RetryLater, ScoreboardError
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
+from scoreboard.store.refusals import explain
 from scoreboard.web.observe import PATH_MAX
 from scoreboard.web.refusals import INTERNAL_ERROR, refusal
 
@@ -90,7 +91,7 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
 
 def _unavailable(part: str, error: Exception) -> ResponseReturnValue:
     metrics.DEGRADED.labels(part, "request").inc()
-    log.warning("dependency_unavailable", error=str(error).partition("\n")[0], kind=type(error).__name__)
+    log.warning("dependency_unavailable", error=explain(error), kind=type(error).__name__)
     return _refused(errors.ServiceUnavailable(_UNAVAILABLE_RETRY_S))
 
 

@@ -262,7 +262,9 @@ def test_a_request_that_fits_gets_its_type(default: Catalogue) -> None:
 
 
 def test_an_unknown_type_is_told_which_there_are(default: Catalogue) -> None:
-    assert fields(default, "NONE", {}) == {"actionType": "is not one of COMPLETE_LEVEL, FINISH_ROUND, SOLVE_PROBLEM, TAP_NUMBERS"}
+    assert fields(default, "NONE", {}) == {
+        "actionType": "is not one of COMPLETE_LEVEL, FINISH_ROUND, SOLVE_PROBLEM, TAP_NUMBERS"
+    }
 
 
 def test_each_wrong_metadata_field_is_named(default: Catalogue) -> None:
