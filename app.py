@@ -91,7 +91,7 @@ def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
         app,
         resources={"/v1/*": {"origins": list(origins)}, "/static/*": {"origins": list(origins)}},
         allow_headers=["Authorization", "Content-Type", "Prefer", "X-CSRF-TOKEN", "X-Request-ID", "Last-Event-ID"],
-        expose_headers=["ETag", "Preference-Applied", "Retry-After", "X-Request-ID"],
+        expose_headers=["Date", "ETag", "Preference-Applied", "Retry-After", "X-Request-ID"],
         # All that there is; and to callers that name no origin of their own, nothing is said about those of others.
         methods=["GET", "HEAD", "POST"],
         always_send=False,

@@ -20,6 +20,7 @@ from scoreboard.domain.errors import ScoreboardError, ServiceUnavailable, Valida
 from scoreboard.web.bodies import Bodies, BodyNotTaken
 from scoreboard.web.observe import STEADY_HEADERS
 from scoreboard.web.refusals import bare_answer
+from scoreboard.web.stream_refusals import MIMETYPE, is_wanted, refused_frame
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -63,10 +64,10 @@ class Admission:
             except BodyNotTaken:
                 return self._refuse_body(start_response)
             if not has_room:
-                return self._refuse(start_response)
+                return self._refuse(environ, start_response)
             if not self._enter() and not is_let_in:
                 self._leave()
-                return self._refuse(start_response)
+                return self._refuse(environ, start_response)
             try:
                 return application(environ, self._with_headers(start_response))
             finally:
@@ -107,12 +108,21 @@ class Admission:
         with self._lock:
             self.working -= 1
 
-    def _refuse(self, start_response: Callable[..., object]) -> Iterable[bytes]:
+    def _refuse(self, environ: WSGIEnvironment, start_response: Callable[..., object]) -> Iterable[bytes]:
         metrics.SHED.inc()
         if time.monotonic() - self._warned_at > _WARN_EVERY_S:
             self._warned_at = time.monotonic()
             log.warning("overloaded", working=self.working, parked=self.parked, hint="add web processes")
+        if is_wanted(str(environ.get("PATH_INFO")), str(environ.get("QUERY_STRING")), 503):
+            return self._refuse_as_event(start_response)
         return self._answer(start_response, "503 SERVICE UNAVAILABLE", _FULL, ("Retry-After", str(_RETRY_AFTER_S)))
+
+    def _refuse_as_event(self, start_response: Callable[..., object]) -> Iterable[bytes]:
+        error = {"code": _FULL.code, "message": _FULL.message, "details": {}}
+        frame = refused_frame(503, error, _RETRY_AFTER_S)
+        own = [("Content-Type", MIMETYPE), ("Content-Length", str(len(frame))), ("Cache-Control", "no-store")]
+        start_response("200 OK", [*own, *self._headers])
+        return [frame]
 
     def _refuse_body(self, start_response: Callable[..., object]) -> Iterable[bytes]:
         metrics.REFUSALS.labels(_NO_BODY.code).inc()

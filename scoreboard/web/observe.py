@@ -15,6 +15,7 @@ from prometheus_client import Counter, Histogram
 from config import Settings
 from scoreboard import metrics
 from scoreboard.logs import RequestLog
+from scoreboard.web import stream_refusals
 from scoreboard.web.origin import logged_address
 
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
@@ -91,6 +92,9 @@ class _Observer:
         elif response.headers.get("Retry-After", "0").startswith(("0", "-")):
             response.headers["Retry-After"] = "1"
         self._record(response, seconds)
+        if stream_refusals.is_wanted(request.path, request.query_string.decode("latin-1"), response.status_code):
+            # After it was counted and logged as what it is.
+            stream_refusals.become_event(response)
         return response
 
     def _record(self, response: Response, seconds: float) -> None:

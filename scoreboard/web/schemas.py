@@ -188,6 +188,9 @@ class StreamQuery(Query):
 
     ticket: str | None = None
     last_event_id: str | None = None
+    refusals: str | None = Field(
+        None, description="`event`: a 401, 403, 429 or 503 comes as a stream of one event, `refused`, which ends then"
+    )
 
 
 class PageQuery(Query):

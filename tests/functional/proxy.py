@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 BLANK = "/blank"
 _BLANK_PAGE = b"<!doctype html><html lang=en><link rel=icon href=data:,><title>A page of the test</title>"
 EVERYTHING, STREAM, COMPLETE = "/", "/v1/leaderboard/stream", "/v1/actions/complete"
+BOARD = "/v1/leaderboard"
 REFRESH = "/v1/auth/refresh"
 _CHUNK = 65_536
 # Four heartbeats: a connection that is silent for longer is dead, and its thread has to end.

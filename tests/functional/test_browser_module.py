@@ -17,7 +17,7 @@ from tests.functional import client
 from tests.functional.browser import require_chromium, running_browser
 from tests.functional.client import Admin, Json, Player, eventually, metric
 from tests.functional.guest import WAIT_S, Guest
-from tests.functional.proxy import COMPLETE, EVERYTHING, REFRESH, STREAM, Fault, Proxy
+from tests.functional.proxy import BOARD, COMPLETE, EVERYTHING, REFRESH, STREAM, Fault, Proxy
 from tests.service import Service, running_service
 
 # A test starts a browser, and some wait out a pause of the module of up to 15 s.
@@ -172,9 +172,9 @@ def test_too_many_streams_are_polled_for_until_the_time_that_the_service_names(
 def test_refused_streams_are_retried_with_jitter_then_polled_for(admin: Admin, rival: Player, guest: Guest) -> None:
     with guest.proxy.broken(STREAM, Fault("refuse", 503, retry_after_s=1)):
         guest.open()
+        guest.wait(lambda: len(waits(guest, "HTTP_503")) == 3, "three refusals")
+        told = waits(guest, "HTTP_503")
         guest.wait_state("polling")
-        told = [state["retryInMs"] for state in guest.told("state") if state["code"] == "HTTP_503"]
-        assert len(told) == 3
         # Never before Retry-After; own waits are random parts of 2 and 4 s, then of the rhythm of blocked streams.
         assert all(1_000 <= wait_ms <= 4_000 for wait_ms in told[:2])
         assert 20_000 <= told[2] <= 40_000
@@ -192,14 +192,22 @@ def test_refused_streams_are_retried_with_jitter_then_polled_for(admin: Admin, r
     assert versions == sorted(versions)
 
 
+def waits(guest: Guest, code: str) -> list[float]:
+    """How long the module said that it waits after each refusal with this code, in ms."""
+    return [state["retryInMs"] for state in guest.told("state") if state["code"] == code and state["retryInMs"]]
+
+
 def test_streams_that_never_speak_are_polled_for(admin: Admin, rival: Player, guest: Guest) -> None:
     with guest.proxy.broken(STREAM, Fault("hold")):
         guest.open(requestTimeoutMs=1_000, pollMs=1_000)
-        guest.wait_state("polling", OPENING_S + WAIT_S)
-        (wait_ms,) = [state["retryInMs"] for state in guest.told("state") if state["retryInMs"]]
-        assert 20_000 <= wait_ms <= 40_000
+        guest.wait_state("polling")
+        (stream,), first_poll = guest.proxy.seen(STREAM), guest.proxy.seen(BOARD)[0]
+        # Long before the stream is given up.
+        assert first_poll.at - stream.at < OPENING_S / 2
         admin.adjust(rival, 1)
         guest.wait_board(rival, 1_000_001)
+        guest.wait(lambda: waits(guest, "TIMEOUT"), "the stream to be given up", OPENING_S + WAIT_S)
+        assert 20_000 <= waits(guest, "TIMEOUT")[0] <= 40_000
     guest.read("scoreboard.retry()")
     guest.wait_state("live")
 

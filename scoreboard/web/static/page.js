@@ -55,7 +55,7 @@ function showUser(/** @type {import("./scoreboard/types.js").User | null} */ use
 }
 
 function showAge() {
-  setText("updated", agoText(updatedAt, Date.now()));
+  setText("updated", agoText(updatedAt, scoreboard.now()));
 }
 
 byId("sign-out").addEventListener("click", async () => {

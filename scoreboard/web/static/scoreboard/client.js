@@ -1,11 +1,12 @@
 /** The module's face: one object that connects, signs in and earns points, and tells by events what happens. */
 
+import { Clock } from "./clock.js";
 import { Completions } from "./completions.js";
 import { checksum } from "./hmac.js";
 import { ApiError, refusal } from "./http.js";
 import { Live } from "./live.js";
 import { OptimisticScore } from "./score.js";
-import { Session } from "./session.js";
+import { claim, Session } from "./session.js";
 
 /** @typedef {import("./types.js").Action} Action */
 /** @typedef {import("./types.js").Options} Options */
@@ -22,7 +23,7 @@ export async function connect(options) {
 }
 
 /**
- * Events (all CustomEvent, what they carry is in `detail`): state, board, auth, score, queue, result, dropped,
+ * Events (all CustomEvent, what they carry is in `detail`): state, board, auth, tokens, score, queue, result, dropped,
  * score:update, rank:change, action:result, reset.
  */
 export class Scoreboard extends EventTarget {
@@ -36,19 +37,30 @@ export class Scoreboard extends EventTarget {
     super();
     const base = new URL(options.baseUrl ?? "", document.baseURI);
     this.baseUrl = options.baseUrl ? base.href.replace(/\/+$/, "") : location.origin;
-    const isHome = new URL(this.baseUrl).origin === location.origin;
+    // A page in a sandbox has the address of one of ours, but neither its origin nor its cookies.
+    const isHome = new URL(this.baseUrl).origin === globalThis.origin;
     const timeoutMs = options.requestTimeoutMs ?? 15_000;
     const emit = (/** @type {string} */ type, /** @type {any} */ detail) => this.#emit(type, detail);
+    this.clock = new Clock();
     this.session = new Session({
       baseUrl: this.baseUrl,
       mode: options.auth ?? (isHome ? "cookies" : "bearer"),
       timeoutMs,
+      clock: this.clock,
       onChange: (user, reason) => this.#userChanged(user, reason),
+      onTokens: (tokens) => emit("tokens", tokens),
     });
     this.optimistic = new OptimisticScore((detail) => emit("score", { ...detail, userId: this.user?.id ?? null }));
-    this.completions = new Completions({ session: this.session, emit, onOutcome: (outcome) => this.#settled(outcome) });
+    this.completions = new Completions({
+      session: this.session,
+      clock: this.clock,
+      emit,
+      onOutcome: (outcome) => this.#settled(outcome),
+      onLapse: (actionId) => this.optimistic.settle(actionId, { status: "unconfirmed", reason: "UNCONFIRMED" }),
+    });
     this.live = new Live({
       emit: (type, detail) => this.#fromStream(type, detail),
+      now: () => this.clock.now(),
       target: (lastEventId) => this.#streamUrl(lastEventId),
       probe: (url) => this.#probe(url, timeoutMs),
       reauthenticate: () => (this.user ? this.session.refresh() : Promise.resolve()),
@@ -99,6 +111,11 @@ export class Scoreboard extends EventTarget {
     return this.completions.size;
   }
 
+  /** The time at the service, ms since 1970; what it stamped is as old as this says, whatever the device's clock shows. */
+  now() {
+    return this.clock.now();
+  }
+
   /** @param {{username: string, email: string, password: string}} account */
   register(account) {
     return this.session.register(account);
@@ -123,7 +140,7 @@ export class Scoreboard extends EventTarget {
    * @param {{accessToken: string, refreshToken?: string, user?: import("./types.js").User}} tokens
    */
   setTokens(tokens) {
-    this.session.adopt({ user: { id: subject(tokens.accessToken), username: "" }, ...tokens });
+    this.session.adopt({ user: { id: String(claim(tokens.accessToken, "sub") ?? "me"), username: "" }, ...tokens });
   }
 
   /** Try to connect now. */
@@ -170,6 +187,7 @@ export class Scoreboard extends EventTarget {
    */
   async start(actionType, metadata = {}) {
     const { data } = await this.session.call("POST", "/v1/actions/request", { body: { actionType, metadata } });
+    this.clock.learn(data.issuedAt);
     return { ...data, actionType, startedAt: performance.now() };
   }
 
@@ -187,24 +205,27 @@ export class Scoreboard extends EventTarget {
     const signature = await checksum(proofKey, { actionId, ...proof });
     const expected = points ?? action.maxPoints;
     const body = { actionId, actionToken, proof: { ...proof, checksum: signature } };
-    const answer = this.completions.add(body, expected);
-    this.optimistic.expect(actionId, expected);
+    // The token's life by the service's stamps, what is gone of it by a clock that nobody sets.
+    const lifeMs = Date.parse(action.expiresAt) - Date.parse(action.issuedAt);
+    const leftMs = lifeMs - (performance.now() - action.startedAt);
+    const answer = this.completions.add(body, { points: expected, leftMs });
+    if (leftMs > 0) this.optimistic.expect(actionId, expected);
     return answer;
   }
 
   /** @param {string} lastEventId */
   async #streamUrl(lastEventId) {
-    const query = new URLSearchParams();
+    this.session.checkEnd();
+    const query = new URLSearchParams({ refusals: "event" });
     if (lastEventId) query.set("lastEventId", lastEventId);
     if (this.session.mode === "bearer" && this.user) {
       query.set("ticket", (await this.session.call("POST", "/v1/stream/ticket")).data.ticket);
     }
-    const suffix = query.size ?? [...query].length ? `?${query}` : "";
-    return `${this.baseUrl}/v1/leaderboard/stream${suffix}`;
+    return `${this.baseUrl}/v1/leaderboard/stream?${query}`;
   }
 
   /**
-   * Ask with fetch for what EventSource hides: the status and Retry-After.
+   * Ask with fetch for what EventSource hides, where no refusal of the service itself told it: status and Retry-After.
    *
    * @param {string} url
    * @param {number} timeoutMs
@@ -213,15 +234,17 @@ export class Scoreboard extends EventTarget {
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), timeoutMs);
     try {
-      const response = await fetch(url, {
+      const response = await fetch(url.replace("refusals=event", ""), {
         headers: { Accept: "text/event-stream" },
         credentials: this.session.mode === "cookies" ? "same-origin" : "omit",
         cache: "no-store",
         signal: abort.signal,
       });
+      this.clock.learn(response.headers.get("Date"));
       return response.ok ? null : refusal(response, await response.json().catch(() => null));
     } catch {
-      return new ApiError(0, "NETWORK", "The service cannot be reached.");
+      return abort.signal.aborted ? new ApiError(0, "TIMEOUT", "The service did not answer in time.")
+        : new ApiError(0, "NETWORK", "The service cannot be reached.");
     } finally {
       clearTimeout(timer);
       abort.abort(); // A stream that did open would stay open.
@@ -277,17 +300,8 @@ export class Scoreboard extends EventTarget {
 
   /** @param {string} type @param {any} detail */
   #emit(type, detail) {
+    if (type === "board") this.clock.atLeast(detail.updatedAt);
     if (type === "dropped") this.optimistic.settle(detail.actionId, { status: "dropped", reason: detail.code });
     this.dispatchEvent(new CustomEvent(type, { detail }));
-  }
-}
-
-/** The user id in an access token, unverified: only to know which rows and entries are one's own. */
-function subject(/** @type {string} */ token) {
-  try {
-    const payload = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
-    return String(JSON.parse(atob(payload)).sub);
-  } catch {
-    return "me";
   }
 }

@@ -3,6 +3,10 @@
  *
  * Each is written down before the first try and sent with the very same body until there is an answer: the service
  * counts an action once, so repeating is safe. One entry per storage key, so that tabs do not overwrite each other.
+ *
+ * The service takes a completion only while its action's token lives, by its own clock. So what never reached it by then
+ * is over, and is said to be. What was sent without an answer may have been taken: its points no longer show as coming,
+ * but the same body goes on being sent for a day, and brings the first answer.
  */
 
 import { ApiError } from "./http.js";
@@ -11,12 +15,19 @@ import { keys, read, remove, write } from "./storage.js";
 
 /** @typedef {import("./types.js").Outcome} Outcome */
 /** @typedef {{actionId: string, actionToken: string, proof: object, onBehalfOf?: string}} Body */
-/** @typedef {{body: Body, points: number, addedAt: number, tab: string}} Entry */
+/**
+ * `addedAt` and `expiresAt` in ms since 1970 by the service's clock; `isInDoubt`: sent, without an answer that says the
+ * service did not take it.
+ *
+ * @typedef {{body: Body, points: number, addedAt: number, expiresAt: number, tab: string, isInDoubt?: boolean}} Entry
+ */
 
 /** A user may have a few open actions at a time; more than this in the queue cannot be honest play. */
 const MAX_QUEUED = 20;
-/** No action token lives longer than a day. */
+/** No action token lives longer than a day, and for so long the first answer is worth asking for. */
 const MAX_AGE_MS = 86_400_000;
+/** A last try is made this long before the end: the time on the road, and what the two clocks may differ. */
+const LAST_TRY_MS = 3_000;
 /** The tab that wrote an entry sends it; left alone for so long, any tab does. */
 const ORPHAN_MS = 60_000;
 /** The service takes one completion a second from a user. */
@@ -28,6 +39,7 @@ const ANSWER_MS = 15_000;
 const WAIT_S = 5;
 /** An accepted action is settled within seconds; asking stops after about two minutes, the stream still tells. */
 const STATUS_TRIES = 6;
+export const EXPIRED = "ACTION_TOKEN_EXPIRED";
 /** Refusals that another try with a fresh token or cookie can cure. */
 const CURABLE = new Set(["CSRF_FAILED"]);
 
@@ -35,20 +47,29 @@ export class Completions {
   #tab = tabName();
   #isDraining = false;
   #failures = 0;
-  #lastSentAt = 0;
+  #lastSentAt = -SPACING_MS;
   /** No try before this time, which the service named; a network that comes back does not shorten it. */
   #notBefore = 0;
   #refusedWith = "";
+  /** The action whose completion is on the road. */
+  #sending = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   /** @type {Map<string, {resolve: (outcome: Outcome) => void, reject: (error: unknown) => void, outcome?: Outcome}>} */
   #waiting = new Map();
   /** @type {Set<string>} */
   #unsettled = new Set();
+  /** When actions of this page's own life expire, by `performance.now()`. @type {Map<string, number>} */
+  #deadlines = new Map();
+  /** Whose points no longer show as coming. @type {Set<string>} */
+  #lapsed = new Set();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #lapseTimer;
 
   /**
-   * @param {{session: import("./session.js").Session, emit: (type: string, detail: any) => void,
-   *   onOutcome: (outcome: Outcome) => void}} setup
+   * @param {{session: import("./session.js").Session, clock: import("./clock.js").Clock,
+   *   emit: (type: string, detail: any) => void, onOutcome: (outcome: Outcome) => void,
+   *   onLapse: (actionId: string) => void}} setup `onLapse`: whether the service took it is not known, and may stay so
    */
   constructor(setup) {
     this.setup = setup;
@@ -59,29 +80,33 @@ export class Completions {
   close() {
     window.removeEventListener("online", this.flush);
     clearTimeout(this.#timer);
+    clearTimeout(this.#lapseTimer);
   }
 
   get size() {
     return this.#entries().length;
   }
 
-  /** Expected points of what an earlier page left, by action. @returns {[string, number][]} */
+  /** Points that may still come, by action. @returns {[string, number][]} */
   expected() {
-    return this.#entries().map(({ body, points }) => [body.actionId, points]);
+    const deliverable = this.#entries().filter((entry) => this.#leftMs(entry) > 0);
+    return deliverable.map(({ body, points }) => [body.actionId, points]);
   }
 
   /**
    * Write down and send. Resolves with the first answer, or with status `queued` when there is none now.
    *
    * @param {Body} body
-   * @param {number} points expected, for the optimistic score
+   * @param {{points: number, leftMs: number}} expected points for the optimistic score; the rest of the token's life
    * @returns {Promise<Outcome>}
    */
-  add(body, points) {
+  add(body, { points, leftMs }) {
     if (!this.setup.session.user) throw new ApiError(401, "INVALID_TOKEN", "Nobody is signed in.");
     if (this.size >= MAX_QUEUED) throw new ApiError(0, "QUEUE_FULL", "Too many completions are waiting to be sent.");
-    write(this.#key(body.actionId), { body, points, addedAt: Date.now(), tab: this.#tab });
-    this.setup.emit("queue", { size: this.size });
+    const now = this.setup.clock.now();
+    this.#deadlines.set(body.actionId, performance.now() + leftMs);
+    this.#keep({ body, points, addedAt: now, expiresAt: now + leftMs, tab: this.#tab });
+    this.#tell();
     const answer = new Promise((resolve, reject) => this.#waiting.set(body.actionId, { resolve, reject }));
     this.flush();
     return /** @type {Promise<Outcome>} */ (answer);
@@ -98,7 +123,8 @@ export class Completions {
   /** Send what waits, oldest first, one at a time. */
   async flush() {
     if (this.#isDraining || !this.setup.session.user) return;
-    const early = this.#notBefore - Date.now();
+    this.#lapse();
+    const early = this.#notBefore - performance.now();
     if (early > 0) {
       this.#again(early + 1); // Timers drop the fraction of a millisecond: the last one may have come a hair too soon.
       return this.#postpone(this.#refusedWith, early);
@@ -118,8 +144,11 @@ export class Completions {
   /** @param {Entry} entry @returns {Promise<boolean>} whether the next may be sent */
   async #send(entry) {
     const { actionId } = entry.body;
-    await sleep(Math.max(0, this.#lastSentAt + SPACING_MS - Date.now()));
-    this.#lastSentAt = Date.now();
+    await sleep(Math.max(0, this.#lastSentAt + SPACING_MS - performance.now()));
+    this.#lastSentAt = performance.now();
+    // Before it is sent: the page may be gone before the answer.
+    this.#doubt(entry, true);
+    this.#sending = actionId;
     try {
       const { data } = await this.setup.session.call("POST", "/v1/actions/complete", {
         body: entry.body,
@@ -130,7 +159,11 @@ export class Completions {
       this.#answered({ ...data, actionId });
       return true;
     } catch (error) {
+      this.#doubt(entry, Boolean(entry.isInDoubt) || !isUntaken(error));
+      this.#sending = "";
       return this.#failed(entry, error);
+    } finally {
+      this.#sending = "";
     }
   }
 
@@ -148,30 +181,91 @@ export class Completions {
     const { actionId } = entry.body;
     const isPermanent = error instanceof ApiError && error.status !== 401 && !error.isTransient;
     if (isPermanent && !(CURABLE.has(error.code) && this.#failures < 3)) {
-      this.#drop(actionId);
-      this.#waiting.get(actionId)?.reject(error);
-      this.#waiting.delete(actionId);
-      this.setup.emit("dropped", { actionId, code: error.code, message: error.message, details: error.details });
+      this.#giveUp(actionId, error);
       return true;
     }
     this.#failures += 1;
-    const own = backoff(this.#failures, RETRY_BASE_MS, RETRY_CAP_MS) + SPACING_MS;
-    const told = error instanceof ApiError ? error.retryAfterMs : null;
-    const wait = told ? Math.max(own, asked(told)) : own;
-    this.#notBefore = told ? Date.now() + wait : 0;
+    const isTold = error instanceof ApiError && error.retryAfterMs;
     this.#refusedWith = error instanceof ApiError ? error.code : "NETWORK";
+    const wait = this.#nextWait(entry, error);
+    this.#notBefore = isTold ? performance.now() + wait : 0;
+    // A limit that lets nothing through before a token's end: better said now than hoped until then.
+    if (error instanceof ApiError && error.status === 429) this.#lapse(wait, error);
+    else this.#lapse();
     this.#again(wait);
     this.#postpone(this.#refusedWith, wait);
     return false;
   }
 
+  /** @param {Entry} entry @param {unknown} error @returns {number} ms before the next try */
+  #nextWait(entry, error) {
+    const own = backoff(this.#failures, RETRY_BASE_MS, RETRY_CAP_MS) + SPACING_MS;
+    const told = error instanceof ApiError ? error.retryAfterMs : null;
+    const wait = told ? Math.max(own, asked(told)) : own;
+    const isLimited = error instanceof ApiError && error.status === 429;
+    // Whoever is busy or away may be back just in time.
+    const last = this.#leftMs(entry) - LAST_TRY_MS;
+    return last > SPACING_MS && !isLimited ? Math.min(wait, last) : wait;
+  }
+
+  /** It is refused for good. @param {string} actionId @param {ApiError} error */
+  #giveUp(actionId, error) {
+    this.#drop(actionId);
+    this.#waiting.get(actionId)?.reject(error);
+    this.#waiting.delete(actionId);
+    this.setup.emit("dropped", { actionId, code: error.code, message: error.message, details: error.details });
+  }
+
+  /**
+   * Give up what cannot be delivered in time any more, and stop promising what may have been.
+   *
+   * @param {number} [withinMs] how much of its life is of no use
+   * @param {ApiError} [why]
+   */
+  #lapse(withinMs = 0, why = new ApiError(400, EXPIRED, "It did not reach the service in time.")) {
+    for (const entry of this.#entries()) {
+      const { actionId } = entry.body;
+      const isOver = this.#leftMs(entry) <= withinMs && this.#isMine(entry) && !this.#lapsed.has(actionId);
+      // A try that is on the road tells by itself.
+      if (!isOver || actionId === this.#sending) continue;
+      // After a reload the device's clock alone may be wrong: the service is asked.
+      const isSure = this.#deadlines.has(actionId) || this.setup.clock.isSet;
+      if (isSure && !entry.isInDoubt) {
+        this.#giveUp(actionId, why);
+      } else {
+        this.#lapsed.add(actionId);
+        this.setup.onLapse(actionId);
+      }
+    }
+    const left = this.#entries().map((entry) => this.#leftMs(entry)).filter((ms) => ms > 0);
+    clearTimeout(this.#lapseTimer);
+    // A timer may fire a hair too soon; no token lives longer than a day.
+    if (left.length) this.#lapseTimer = setTimeout(() => this.#lapse(), Math.min(...left, MAX_AGE_MS) + 1);
+  }
+
+  /** What is left of the time in which the service takes it, ms. @param {Entry} entry */
+  #leftMs({ body, expiresAt }) {
+    const deadline = this.#deadlines.get(body.actionId);
+    return deadline === undefined ? expiresAt - this.setup.clock.now() : deadline - performance.now();
+  }
+
   /** Tell those who wait for an answer that it will come as an event. @param {string} code @param {number} wait */
   #postpone(code, wait) {
+    const left = new Map(this.#entries().map((entry) => [entry.body.actionId, this.#leftMs(entry)]));
     for (const [actionId, { resolve, outcome }] of this.#waiting) {
-      resolve(outcome ?? { actionId, status: "queued", reason: code });
+      const sendsForMs = Math.max(0, left.get(actionId) ?? 0);
+      resolve(outcome ?? { actionId, status: "queued", reason: code, sendsForMs });
     }
     this.#waiting.clear();
-    this.setup.emit("queue", { size: this.size, code, retryInMs: wait });
+    this.#tell({ code, retryInMs: wait, retryAt: this.setup.clock.now() + wait });
+  }
+
+  /** @param {{code?: string, retryInMs?: number, retryAt?: number}} [why] */
+  #tell(why) {
+    const left = this.#entries().map((entry) => this.#leftMs(entry));
+    const open = left.filter((ms) => ms > 0);
+    const sendsForMs = open.length ? Math.min(...open) : null;
+    this.setup.emit("queue", { size: left.length, unconfirmed: left.length - open.length, sendsForMs, ...why });
   }
 
   /** Ask for the outcome of an accepted action until it is settled. @param {Outcome} outcome */
@@ -202,10 +296,22 @@ export class Completions {
     return `scoreboard:completion:${baseUrl}:${user?.id ?? ""}:`;
   }
 
+  /** @param {Entry} entry */
+  #keep(entry) {
+    write(this.#key(entry.body.actionId), entry);
+  }
+
+  /** Note whether the service may have taken it, unless an event has settled it meanwhile. */
+  #doubt(/** @type {Entry} */ entry, /** @type {boolean} */ isInDoubt) {
+    if (read(this.#key(entry.body.actionId))) this.#keep({ ...entry, isInDoubt });
+  }
+
   /** @param {string} actionId */
   #drop(actionId) {
     remove(this.#key(actionId));
-    this.setup.emit("queue", { size: this.size });
+    this.#deadlines.delete(actionId);
+    this.#lapsed.delete(actionId);
+    this.#tell();
   }
 
   /** @returns {Entry[]} oldest first; too old ones are removed */
@@ -214,15 +320,27 @@ export class Completions {
     const entries = [];
     for (const key of keys(this.#prefix)) {
       const entry = /** @type {Entry | null} */ (read(key));
-      if (entry?.body?.actionId && Date.now() - entry.addedAt < MAX_AGE_MS) entries.push(entry);
+      if (entry?.body?.actionId && this.setup.clock.now() - entry.addedAt < MAX_AGE_MS) entries.push(entry);
       else remove(key);
     }
     return entries.sort((one, other) => one.addedAt - other.addedAt);
   }
 
   #next() {
-    return this.#entries().find(({ tab, addedAt }) => tab === this.#tab || Date.now() - addedAt > ORPHAN_MS);
+    return this.#entries().find((entry) => this.#isMine(entry));
   }
+
+  /** @param {Entry} entry */
+  #isMine({ tab, addedAt }) {
+    return tab === this.#tab || this.setup.clock.now() - addedAt > ORPHAN_MS;
+  }
+}
+
+/** Whether a failure proves that the service took nothing. @param {unknown} error */
+function isUntaken(error) {
+  if (!(error instanceof ApiError)) return false;
+  // Without a network nothing was sent. A 5xx may come from the road back, or from a commit whose answer was lost.
+  return error.status === 0 ? navigator.onLine === false : error.status < 500;
 }
 
 /** A name that this tab keeps when it is reloaded, so that it goes on sending what it wrote down. */

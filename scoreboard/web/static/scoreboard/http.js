@@ -34,6 +34,7 @@ export class ApiError extends Error {
  * @property {RequestCredentials} [credentials]
  * @property {RequestCache} [cache]
  * @property {number} [timeoutMs]
+ * @property {(response: Response) => void} [onResponse] told of every answer, whatever its status
  */
 
 /**
@@ -44,7 +45,7 @@ export class ApiError extends Error {
  * @param {CallOptions} options
  * @returns {Promise<{data: any, response: Response}>}
  */
-export async function call(url, method, { body, headers = {}, credentials, cache, timeoutMs = 15_000 }) {
+export async function call(url, method, { body, headers = {}, credentials, cache, timeoutMs = 15_000, onResponse }) {
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), timeoutMs);
   try {
@@ -56,6 +57,7 @@ export async function call(url, method, { body, headers = {}, credentials, cache
       headers: body === undefined ? headers : { ...headers, "Content-Type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
+    onResponse?.(response);
     const answer = await response.json().catch((error) => {
       if (abort.signal.aborted) throw error;
       return null;
@@ -93,6 +95,8 @@ export function refusal(response, answer) {
 function retryAfter(response, error) {
   const header = response.headers.get("Retry-After");
   const seconds = Number(header ?? error.details?.retryAfter ?? NaN);
-  const ms = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header ?? "") - Date.now();
+  // A date is one of the answer's own clock.
+  const sentAt = Date.parse(response.headers.get("Date") ?? "") || Date.now();
+  const ms = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header ?? "") - sentAt;
   return Number.isFinite(ms) ? Math.min(Math.max(0, ms), LONGEST_RETRY_AFTER_MS) : null;
 }

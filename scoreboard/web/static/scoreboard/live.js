@@ -10,6 +10,8 @@ import { Tabs } from "./tabs.js";
 
 /** A poll may meet a cache older than the stream was; more old answers than this mean that the numbering began anew. */
 const OLD_POLLS = 3;
+/** A stream that has not spoken by now may be held back on its way, by a proxy that buffers: the board is read beside it. */
+const BESIDE_MS = 3_000;
 /** What tells that a paused or offline page may be connected again. */
 const RESUME_EVENTS = ["online", "pageshow"];
 
@@ -21,6 +23,7 @@ const RESUME_EVENTS = ["online", "pageshow"];
  * @property {() => Promise<{data: any, response: Response}>} fetchBoard
  * @property {() => string} channel name under which tabs of the same user share
  * @property {(type: string, detail: any) => void} emit
+ * @property {() => number} now the time at the service, ms since 1970
  * @property {boolean} isShared
  * @property {number} heartbeatMs
  * @property {number} pollMs
@@ -36,6 +39,8 @@ export class Live {
   #hasPaused = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #pauseTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #besideTimer;
 
   /** @param {LiveSetup} setup */
   constructor(setup) {
@@ -50,14 +55,14 @@ export class Live {
         this.#apply(type, data, "stream");
         this.tabs.publish({ kind: "event", type, data, id });
       },
-      onLive: () => this.poller.stop(),
+      onLive: () => this.#stopPolling(),
       onDown: (failures, retryInMs, error) => this.#streamDown(failures, retryInMs, error),
     });
     this.poller = new Poller({
       fetchBoard: setup.fetchBoard,
       pollMs: setup.pollMs,
       onBoard: (board) => this.#polled(board),
-      onFailure: (error) => this.#pollFailed(error),
+      onFailure: (error, retryInMs) => this.#pollFailed(error, retryInMs),
     });
     this.tabs = new Tabs({
       isShared: setup.isShared,
@@ -135,6 +140,7 @@ export class Live {
 
   #join() {
     this.#become("connecting");
+    this.#pollSoon(BESIDE_MS); // Also while no other tab answers.
     this.tabs.join(this.setup.channel());
   }
 
@@ -153,11 +159,23 @@ export class Live {
 
   #quieten() {
     this.stream.close();
+    this.#stopPolling();
+  }
+
+  /** @param {number} ms */
+  #pollSoon(ms) {
+    this.#besideTimer ??= setTimeout(() => this.poller.start(), ms);
+  }
+
+  #stopPolling() {
+    clearTimeout(this.#besideTimer);
+    this.#besideTimer = undefined;
     this.poller.stop();
   }
 
   /** What the leading tab says. @param {any} message */
   #follow(message) {
+    this.#stopPolling(); // One tab reads for all.
     if (message.id) this.stream.lastEventId = message.id;
     if (message.kind === "event") return this.#apply(message.type, message.data, "tab");
     if (message.board) this.#offer(message.board, "tab");
@@ -199,20 +217,23 @@ export class Live {
     this.tabs.publish({ kind: "board", state: this.state, board: this.board });
   }
 
-  /** @param {unknown} error */
-  #pollFailed(error) {
+  /** @param {unknown} error @param {number} retryInMs */
+  #pollFailed(error, retryInMs) {
     // The board is for signed-in players only, and nobody is signed in.
-    if (error instanceof ApiError && error.status === 401) return this.#become("refused", error);
+    if (error instanceof ApiError && error.status === 401) return this.#become("refused", error, retryInMs);
     const isUnreachable = error instanceof ApiError && error.status === 0;
-    this.#become(isUnreachable || !navigator.onLine ? "offline" : "connecting", error);
+    this.#become(isUnreachable || navigator.onLine === false ? "offline" : "connecting", error, retryInMs);
   }
 
   /** @param {number} failures @param {number} retryInMs @param {ApiError | null} error */
   #streamDown(failures, retryInMs, error) {
     // A wait that the service asked for may be minutes: the board moves on meanwhile.
     if (failures >= BLOCKED_AFTER || retryInMs > this.setup.pollMs) this.poller.start();
-    if (this.state === "polling" || this.state === "refused") return;
-    const isUnreachable = !navigator.onLine || (error?.status === 0 && failures > 1);
+    // Ten thousand pages that lost the same server do not ask for the board in the same instant either.
+    else this.#pollSoon(BESIDE_MS * (1 + Math.random()));
+    // The board goes on without a stream; the page hears why there is none.
+    if (this.state === "polling" || this.state === "refused") return this.#become(this.state, error, retryInMs);
+    const isUnreachable = navigator.onLine === false || (error?.status === 0 && failures > 1);
     this.#become(isUnreachable ? "offline" : "connecting", error, retryInMs);
   }
 
@@ -221,8 +242,9 @@ export class Live {
     if (state === this.state && !retryInMs) return;
     const previous = this.state;
     this.state = state;
-    const code = error instanceof ApiError ? error.code : null;
-    this.setup.emit("state", { state, previous, code, retryInMs: retryInMs ?? null });
+    const why = error instanceof ApiError ? { code: error.code, reason: error.message } : { code: null, reason: null };
+    const retry = { retryInMs: retryInMs ?? null, retryAt: retryInMs ? this.setup.now() + retryInMs : null };
+    this.setup.emit("state", { state, previous, ...why, ...retry });
     this.tabs.publish({ kind: "state", state });
   }
 }

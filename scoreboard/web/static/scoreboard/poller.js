@@ -13,7 +13,7 @@ export class Poller {
 
   /**
    * @param {{fetchBoard: () => Promise<{data: any, response: Response}>, pollMs: number,
-   *   onBoard: (board: any) => void, onFailure: (error: unknown) => void}} setup
+   *   onBoard: (board: any) => void, onFailure: (error: unknown, retryInMs: number) => void}} setup
    */
   constructor(setup) {
     this.setup = setup;
@@ -49,10 +49,11 @@ export class Poller {
       return asked(Math.max(this.setup.pollMs, maxAge(response)));
     } catch (error) {
       this.#failures += 1;
-      if (run === this.#run) this.setup.onFailure(error);
       const own = this.setup.pollMs + backoff(this.#failures, this.setup.pollMs, FAILURE_CAP_MS);
       const told = error instanceof ApiError ? error.retryAfterMs : null;
-      return told ? Math.max(own, asked(told)) : own;
+      const wait = told ? Math.max(own, asked(told)) : own;
+      if (run === this.#run) this.setup.onFailure(error, wait);
+      return wait;
     }
   }
 }

@@ -1,12 +1,12 @@
-/** localStorage as JSON that never throws: private windows and full disks have none. */
+/** localStorage as JSON that never throws: private windows, blocked cookies and full disks have none. */
 
-/** @type {Map<string, string>} */
+/** What could not be stored; newer than what is there under the same key. @type {Map<string, string>} */
 const memory = new Map();
 
 /** @param {string} key @returns {unknown} null when absent or unreadable */
 export function read(key) {
   try {
-    return JSON.parse(localStorage.getItem(key) ?? memory.get(key) ?? "null");
+    return JSON.parse(memory.get(key) ?? localStorage.getItem(key) ?? "null");
   } catch {
     return JSON.parse(memory.get(key) ?? "null");
   }
@@ -17,6 +17,7 @@ export function write(key, value) {
   const text = JSON.stringify(value);
   try {
     localStorage.setItem(key, text);
+    memory.delete(key);
   } catch {
     memory.set(key, text);
   }

@@ -4,6 +4,10 @@
  * An EventSource gives up for good on any status but 200 and forgets its last id with the object, so both are
  * looked after here. A plain break of a stream that worked is left to the browser once: only it knows the `retry:`
  * time by which a stopping server spreads its readers.
+ *
+ * The service is asked (`refusals=event`) to put a refusal into a stream of one event, `refused`, which ends then: the
+ * status and Retry-After of a plain refusal are hidden from EventSource, and asking again with fetch would cost a second
+ * call, which counts against the same limits.
  */
 
 import { ApiError } from "./http.js";
@@ -74,7 +78,13 @@ export class Stream {
       return;
     }
     if (generation !== this.#generation) return;
-    this.#attach(new EventSource(url), url);
+    try {
+      this.#attach(new EventSource(url), url);
+    } catch {
+      // Absent or forbidden here: that will not change soon.
+      this.#failures = Math.max(this.#failures, BLOCKED_AFTER - 1);
+      this.#retryLater(null);
+    }
   }
 
   close() {
@@ -94,6 +104,7 @@ export class Stream {
   /** @param {EventSource} source @param {string} url */
   #attach(source, url) {
     let isLive = false;
+    const generation = this.#generation;
     this.#source = source;
     this.#heartbeatAt = 0;
     this.#expect(OPENING_MS, url);
@@ -109,6 +120,7 @@ export class Stream {
       this.#hand(event);
     };
     for (const name of EVENTS) source.addEventListener(name, receive);
+    source.addEventListener("refused", (event) => this.#refused(event, generation));
     source.onerror = () => {
       const isBrowserRetrying = source.readyState === EventSource.CONNECTING && isLive;
       isLive = false;
@@ -116,6 +128,15 @@ export class Stream {
       this.#expect(OPENING_MS, url);
       this.setup.onDown(this.#failures, 0, null);
     };
+  }
+
+  /** @param {MessageEvent} event @param {number} generation */
+  #refused(event, generation) {
+    if (generation !== this.#generation) return;
+    this.close();
+    const { status, retryAfter, ...error } = JSON.parse(event.data);
+    const retryAfterMs = typeof retryAfter === "number" ? retryAfter * 1000 : null;
+    this.#meet(new ApiError(status, error.code, error.message, error.details, retryAfterMs));
   }
 
   /** @param {MessageEvent} event */
@@ -153,16 +174,18 @@ export class Stream {
   async #fail(url) {
     this.close();
     const generation = this.#generation;
-    const error = navigator.onLine ? await this.setup.probe(url) : null;
-    if (generation !== this.#generation) return;
+    const error = navigator.onLine === false ? null : await this.setup.probe(url);
+    if (generation === this.#generation) await this.#meet(error);
+  }
+
+  /** @param {ApiError | null} error why there is no stream, as far as it is known */
+  async #meet(error) {
+    const generation = this.#generation;
     const isAboutUser = error?.status === 401 || error?.code === "ACCOUNT_BANNED";
-    if (isAboutUser && this.#mayReauthenticate) {
-      this.#mayReauthenticate = false;
-      await this.setup.reauthenticate().catch(() => {});
-      if (generation === this.#generation) this.open();
-      return;
-    }
-    this.#retryLater(error);
+    if (!isAboutUser || !this.#mayReauthenticate) return this.#retryLater(error);
+    this.#mayReauthenticate = false;
+    await this.setup.reauthenticate().catch(() => {});
+    if (generation === this.#generation) this.open();
   }
 
   /** @param {ApiError | null} error */

@@ -3,17 +3,23 @@
  * would leave one for everything else.
  *
  * The tab that holds a Web Lock leads: it has the stream and passes on what comes. When it closes, pauses or dies the
- * browser gives the lock to the next one. Without locks (plain http) or channels every tab has its own stream.
+ * browser gives the lock to the next one. Without locks or channels (plain http, blocked cookies) every tab has its own
+ * stream; so has one that hears nothing from the tab that should lead.
  */
 
 /** A leader is alive when it says something this often; it does so by itself. */
 const BEAT_MS = 15_000;
+const SILENCE_MS = BEAT_MS * 2.5;
+/** A lock that is taken by force is granted at once, or not at all. */
+const STEAL_MS = 3_000;
 
 export class Tabs {
   isLeader = false;
   /** @type {BroadcastChannel | null} */
   #channel = null;
   #generation = 0;
+  /** Whether any tab was heard since joining. */
+  #hasHeard = false;
   /** @type {() => void} */
   #release = () => {};
   /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -27,26 +33,34 @@ export class Tabs {
    */
   constructor(setup) {
     this.setup = setup;
-    this.isShared = setup.isShared && "locks" in navigator && "BroadcastChannel" in globalThis;
   }
 
   /** Take part; calls `onLead` at once or when it is this tab's turn. @param {string} name */
   join(name) {
     this.leave();
-    if (!this.isShared) {
-      this.isLeader = true;
-      return this.setup.onLead();
-    }
+    if (!this.setup.isShared) return this.#standAlone();
     const generation = this.#generation;
-    this.#channel = new BroadcastChannel(name);
-    this.#channel.onmessage = (event) => this.#receive(event.data, name);
-    this.#request(name, generation, {});
-    this.#channel.postMessage({ kind: "hello" });
-    this.#watch(name);
+    try {
+      this.#channel = new BroadcastChannel(name);
+      this.#channel.onmessage = (event) => this.#receive(event.data, name);
+      this.#request(name, generation, {});
+      this.#channel.postMessage({ kind: "hello" });
+    } catch {
+      return this.#standAlone();
+    }
+    this.#watch(SILENCE_MS, () => this.#takeOver(name));
+  }
+
+  /** Have a stream of one's own, until the next `join`. */
+  #standAlone() {
+    this.leave();
+    this.isLeader = true;
+    this.setup.onLead();
   }
 
   leave() {
     this.#generation += 1;
+    this.#hasHeard = false;
     this.isLeader = false;
     clearInterval(this.#beat);
     clearTimeout(this.#watchdog);
@@ -72,7 +86,9 @@ export class Tabs {
       return new Promise((/** @type {(value?: unknown) => void} */ resolve) => { this.#release = resolve; });
     };
     navigator.locks.request(name, options, lead).catch(() => {
-      if (generation === this.#generation && this.isLeader) this.#depose(name);
+      if (generation !== this.#generation) return;
+      if (this.isLeader) this.#depose(name);
+      else this.#standAlone(); // Locks are there and refused.
     });
   }
 
@@ -87,15 +103,22 @@ export class Tabs {
     if (message.kind === "hello") {
       this.publish({ kind: "snapshot", ...this.setup.snapshot() });
     } else if (!this.isLeader) {
-      this.#watch(name);
+      this.#hasHeard = true;
+      this.#watch(SILENCE_MS, () => this.#takeOver(name));
       if (message.kind !== "beat") this.setup.onMessage(message);
     }
   }
 
-  /** @param {string} name */
-  #watch(name) {
-    const generation = this.#generation;
+  /** The leader is silent. One that was heard before has died; otherwise no word may get through at all. */
+  #takeOver(/** @type {string} */ name) {
+    if (!this.#hasHeard) return this.#standAlone();
+    this.#request(name, this.#generation, { steal: true });
+    this.#watch(STEAL_MS, () => this.#standAlone());
+  }
+
+  /** @param {number} ms @param {() => void} onSilence */
+  #watch(ms, onSilence) {
     clearTimeout(this.#watchdog);
-    this.#watchdog = setTimeout(() => this.#request(name, generation, { steal: true }), BEAT_MS * 2.5);
+    this.#watchdog = setTimeout(onSilence, ms);
   }
 }

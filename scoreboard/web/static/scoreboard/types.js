@@ -3,6 +3,8 @@
  *
  * @typedef {{id: string, username: string, role?: string, score?: number}} User
  *
+ * @typedef {{accessToken: string, refreshToken: string, user: User | null}} Tokens
+ *
  * @typedef {{rank: number, userId: string, username: string, score: number, updatedAt: string | null}} Row
  *
  * @typedef {object} Board
@@ -34,6 +36,7 @@
  * @property {number | null} [rank]
  * @property {number | null} [rankChange]
  * @property {string} [statusUrl]
+ * @property {number} [sendsForMs] while queued: for how long it goes on being sent; then its action's time is over
  *
  * @typedef {"connecting" | "live" | "polling" | "paused" | "offline" | "refused" | "closed"} State
  *
