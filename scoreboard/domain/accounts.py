@@ -7,14 +7,10 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 
+from scoreboard.domain.characters import as_pasted, find_refused, find_wrong_mark, is_visible
+
 USERNAME_MIN, USERNAME_MAX = 2, 50
 PASSWORD_MIN, PASSWORD_MAX = 8, 128
-# Cc control, Cs surrogate, Zl and Zp line and paragraph separators.
-_REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# Characters that turn the direction of the text around them (Unicode TR 9, explicit formatting).
-_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-# Invisible on their own; joiners U+200C and U+200D stay allowed, several scripts and emoji need them.
-_INVISIBLE = frozenset("\u00ad\u115f\u1160\u180e\u200b\u2060\u3164\ufeff\uffa0")
 
 
 class Role(StrEnum):
@@ -36,28 +32,31 @@ def normalise_username(raw: str) -> str:
         raise ValueError(f"must have {USERNAME_MIN} to {USERNAME_MAX} characters")
     if name != name.strip() or name[0].isspace() or name[-1].isspace():
         raise ValueError("must not begin or end with a space")
-    for character in name:
-        if _is_refused(character):
-            raise ValueError(f"must not contain the character U+{ord(character):04X}")
-    # Marks, spaces and format characters show nothing by themselves.
-    if all(unicodedata.category(character) == "Cf" or unicodedata.category(character)[0] in "MZ" for character in name):
+    if not is_visible(name):
         raise ValueError("must contain a visible character")
+    if (refused := find_refused(name)) is not None:
+        raise ValueError(f"must not contain the character U+{ord(refused):04X}")
+    if (wrong := find_wrong_mark(name)) is not None:
+        raise ValueError(wrong)
     return name
-
-
-def _is_refused(character: str) -> bool:
-    is_noncharacter = ord(character) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(character) <= 0xFDEF
-    return (
-        is_noncharacter
-        or unicodedata.category(character) in _REFUSED_CATEGORIES
-        or character in _BIDI_CONTROLS
-        or character in _INVISIBLE
-    )
 
 
 def username_key(name: str) -> str:
     """The form under which names are unique: canonical caseless matching (Unicode, section 3.13, D145)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def login_keys(typed: str) -> list[str]:
+    """The keys under which somebody who typed or pasted this may be found, the likeliest first.
+
+    As it stands first: names of earlier releases may hold what copying adds.
+    """
+    return list(dict.fromkeys((username_key(typed), login_key(typed))))
+
+
+def login_key(typed: str) -> str:
+    """One key for all spellings of a name that sign the same person in; attempts are counted by it."""
+    return username_key(as_pasted(typed))
 
 
 def email_key(email: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scoreboard.domain.accounts import username_key
+from scoreboard.domain.accounts import login_keys
 from scoreboard.domain.errors import AccountBanned, InvalidCredentials
 from scoreboard.services.passwords import Passwords
 from scoreboard.services.sessions import SignIn, open_session
@@ -14,12 +14,14 @@ from scoreboard.store.engine import Database
 def log_in(
     database: Database, passwords: Passwords, *, username: str, password: str, refresh_ttl_s: int, origin: Origin
 ) -> SignIn:
-    """Open a session. Raises InvalidCredentials (never saying which was wrong), AccountBanned.
+    """Open a session; what copying adds to a name does no harm.
+
+    Raises InvalidCredentials (never saying which was wrong), AccountBanned.
 
     An unknown name costs the same time as a wrong password.
     """
     with database.read() as connection:
-        found = users.get_credentials(connection, username_key(username))
+        found = users.get_credentials(connection, login_keys(username))
     user, password_hash = found or (None, None)
     if not passwords.verify(password_hash, password) or user is None:
         with database.write() as connection:

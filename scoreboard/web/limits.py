@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 from config import Settings
 from scoreboard import metrics
-from scoreboard.domain.accounts import Role, Status, username_key
+from scoreboard.domain.accounts import Role, Status, login_key
 from scoreboard.live.limits import make_counting_pool
 from scoreboard.store.sessions import Caller
 from scoreboard.web.limiter import OneTripLimiter
@@ -65,7 +65,7 @@ def _player_key() -> str:
 
 def _login_key() -> str:
     """Name and address; hashed, because a name may hold anything."""
-    name = username_key(_body_field("username"))
+    name = login_key(_body_field("username"))
     return hashlib.sha256(f"{client_address()}|{name}".encode(errors="replace")).hexdigest()[:32]
 
 

@@ -16,9 +16,12 @@ from scoreboard.domain.accounts import (
     USERNAME_MIN,
     check_password,
     email_key,
+    login_key,
+    login_keys,
     normalise_username,
     username_key,
 )
+from scoreboard.domain.characters import find_refused_in_text, is_visible
 
 CONTROLS = "\x00\x01\t\n\x0b\x0c\r\x1b\x1c\x1f\x7f\x80\x85\x9f"
 SEPARATORS = "\u2028\u2029"
@@ -80,10 +83,125 @@ def test_a_refused_character_is_refused_at_either_end(character: str) -> None:
     refusal(f"ab{character}")
 
 
-@pytest.mark.parametrize("space", [" ", "\u00a0", "\u1680", "\u2003", "\u202f", "\u3000"])
-def test_a_space_may_stand_inside_only(space: str) -> None:
-    assert normalise_username(f"a{space}b") == f"a{space}b"
+SPACES = "\u00a0\u1680\u2002\u2003\u200a\u202f\u205f\u3000"
+
+
+def test_the_plain_space_may_stand_inside() -> None:
+    assert normalise_username("a b") == "a b"
+
+
+@pytest.mark.parametrize("space", [*SPACES, " "])
+def test_no_space_may_stand_at_an_end(space: str) -> None:
     assert refusal(f"{space}ab") == refusal(f"ab{space}") == "must not begin or end with a space"
+
+
+# Of each kind some that no list of ours ever had: what draws nothing, or nothing of its own.
+HIDDEN = {
+    "default ignorable": "\u034f\u2061\u2063\u2064\u206a\u206f\u17b4\u17b5\ufff0\U0001bca0\U0001d173\U000e0001",
+    "format": "\ufff9\ufffb\U00013430",
+    "variation selectors": "\u180b\u180d\u180f\ufe00\ufe0e\ufe0f\U000e0100\U000e01ef",
+    "tags": "\U000e0020\U000e0061\U000e007f",
+    "private use": "\ue000\uf8ff\U000f0000\U0010fffd",
+    "unassigned": "\u0378\u2fef\U0001fbff\U000323b0\U000e0080",
+    "blank": "\u2800\ufffc\U0001d159\U00016fe4",
+    "spaces": SPACES,
+    "joiners": "\u200c\u200d",
+}
+
+
+@pytest.mark.parametrize(
+    "character", [each for some in HIDDEN.values() for each in some], ids=lambda each: f"U+{ord(each):04X}"
+)
+def test_what_draws_nothing_can_not_make_a_second_name(character: str) -> None:
+    assert refusal(f"riv{character}al") == f"must not contain the character U+{ord(character):04X}"
+    refusal(f"rival{character}")
+    refusal(f"{character}rival")
+    refusal(character * 2)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "می\u200c\u200cخواهم",  # twice
+        "می‌خواهم\u200c",  # with nothing to join
+        "क्\u200d\u200dष",
+        "क\u200dष",  # without a virama
+        "👩\u200d",
+        "👩\u200da",
+        "\U0001f3f4\U000e0061\U000e0062\U000e007f",  # a flag of nowhere
+        "1\ufe0f",
+        "👍\ufe0f\ufe0f",
+    ],
+)
+def test_joiners_and_selectors_stand_where_they_do_something(name: str) -> None:
+    assert refusal(f"{name}x" if name.endswith("\u200d") else f"a {name}").startswith("must not contain the character")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f Ian",
+        "1\ufe0f\u20e3 first",
+        "🇵🇱 Ola",
+        "👍🏽👩🏽‍🚀",
+    ],
+)
+def test_pictures_are_kept(name: str) -> None:
+    assert normalise_username(name) == name
+
+
+@pytest.mark.parametrize("name", ["\u0301ab", "a \u0301b", "\u20ddab"])
+def test_a_mark_needs_a_letter(name: str) -> None:
+    assert refusal(name) == "must not have a combining mark without a letter before it"
+
+
+@pytest.mark.parametrize("name", ["Z" + "\u0335\u0322\u0348\u0301" + "algo", "ก" + "\u0e48" * 9 + "ก"])
+def test_marks_make_no_towers(name: str) -> None:
+    assert refusal(name) == "must not have so many combining marks on one letter"
+
+
+@pytest.mark.parametrize("name", ["Nguyễn Thị Ngọc", "مُحَمَّدٌ", "שָׁלוֹם", "མཁྱེན་བརྩེ", "မြွှာ", "ö̲̈x", "Ẹ̀kọ́"])
+def test_marks_that_scripts_need_are_kept(name: str) -> None:
+    assert normalise_username(name) == unicodedata.normalize("NFC", name)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "Zoë Ka",
+        " Zoë Ka",
+        "Zoë Ka \n",
+        "zoë ka\u00a0",
+        "\ufeffZOE\u0308 KA",
+        "Zoë\u00a0Ka",
+        "\tZoë\u3000Ka\u200b",
+        "Zoë Ka\u2060",
+    ],
+)
+def test_what_copying_adds_to_a_name_signs_in_all_the_same(typed: str) -> None:
+    assert username_key("Zoë Ka") in login_keys(typed)
+    assert login_key(typed) == username_key("Zoë Ka")
+
+
+@pytest.mark.parametrize("typed", ["rival\u2063", "\u2800\u2800", "a\u3000b"])
+def test_a_name_of_an_earlier_release_is_found_as_it_stands(typed: str) -> None:
+    assert login_keys(typed)[0] == username_key(typed)
+
+
+@pytest.mark.parametrize("text", ["cheating", "two\nlines\tand a tab", "שלום \u200f!", "क्‍ष 👩‍👩‍👧‍👦"])
+def test_a_text_may_have_lines_and_any_script(text: str) -> None:
+    assert find_refused_in_text(text) is None
+    assert is_visible(text)
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x1b", "\u202e", "\u2066", "\u2028", "\ufffe", "\ud800"])
+def test_a_text_may_not_steer_what_shows_it(character: str) -> None:
+    assert find_refused_in_text(f"a{character}b") == character
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u2800\u2800", "\u2063", "\u200d\ufe0f", "\u3164", "\u0301"])
+def test_a_text_of_nothing_is_not_visible(text: str) -> None:
+    assert not is_visible(text)
 
 
 @pytest.mark.parametrize("name", ["\u200d\u200d", "\u200c\u200d\u200c", "\u0301\u0302", "\ufe0f\ufe0f"])
