@@ -18,7 +18,7 @@ from scoreboard.store.migrate import upgrade
 @click.option(
     "--username", envvar="ADMIN_USERNAME", prompt="User name", help="Name to sign in with; also ADMIN_USERNAME."
 )
-@click.option("--email", envvar="ADMIN_EMAIL", prompt="E-mail address", help="E-mail address; also ADMIN_EMAIL.")
+@click.option("--email", envvar="ADMIN_EMAIL", help="E-mail address, optional; also ADMIN_EMAIL.")
 @click.option(
     "--password",
     envvar="ADMIN_PASSWORD",
@@ -34,7 +34,7 @@ from scoreboard.store.migrate import upgrade
     show_default=True,
     help="system: a trusted game server that completes actions for its players.",
 )
-def command(username: str, email: str, password: str, role: str) -> None:
+def command(username: str, email: str | None, password: str, role: str) -> None:
     """Create an admin, or a system account for a game server. Neither is on the board.
 
     If the account exists already, the command changes nothing and succeeds, so scripts may repeat it.
@@ -45,7 +45,7 @@ def command(username: str, email: str, password: str, role: str) -> None:
         database = open_database(settings)
         try:
             user = create_staff(
-                database, Passwords(), username=username, email=email, password=password, role=Role(role)
+                database, Passwords(), username=username, email=email or None, password=password, role=Role(role)
             )
         except UsernameTaken as error:
             if not has_role(database, username, Role(role)):

@@ -96,6 +96,11 @@ class EmailTaken(ScoreboardError):
     message = "This e-mail address is taken."
 
 
+class IdempotencyMismatch(ScoreboardError):
+    code = "IDEMPOTENCY_MISMATCH"
+    message = "This Idempotency-Key came with another request before."
+
+
 class RetryLater(ScoreboardError):
     """A refusal that passes; ``retry_after_s`` (at least 1) becomes the Retry-After header."""
 

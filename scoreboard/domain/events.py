@@ -76,12 +76,19 @@ def rank_changed(user_id: UUID, old_rank: int | None, new_rank: int | None) -> E
 
 
 def action_settled(
-    action_id: UUID, status: str, reason: str | None, increment: int | None, new_score: int | None, rank: int | None
+    action_id: UUID,
+    status: str,
+    reason: str | None,
+    increment: int | None,
+    new_score: int | None,
+    rank: int | None,
+    reason_details: Mapping[str, object] | None = None,
 ) -> Event:
     data = {
         "actionId": str(action_id),
         "status": status,
         "reason": reason,
+        "reasonDetails": reason_details,
         "scoreIncrement": increment,
         "newScore": new_score,
         "rank": rank,

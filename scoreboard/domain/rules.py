@@ -79,6 +79,8 @@ class Rule:
     mode: Mode
     consequence: Consequence
     check: Callable[[Completion, History], Evidence | None]
+    # What of the evidence the player is told.
+    explain: Callable[[Evidence], Mapping[str, object]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class Verdict:
     reason: str | None
     risk: float
     signals: tuple[Signal, ...]
+    # Which bound the player broke, where the reason alone leaves that open.
+    details: Mapping[str, object] | None = None
 
 
 def check_clock_mismatch(completion: Completion, _history: History) -> Evidence | None:
@@ -122,10 +126,49 @@ def check_burst(completion: Completion, history: History) -> Evidence | None:
     return {"count": count, "windowS": BURST_WINDOW.total_seconds(), "maximum": BURST_MAXIMUM}
 
 
+def _broken(by: str, bound: str, bound_ms: object, actual_ms: object) -> dict[str, object]:
+    """A broken bound: measured by which clock, the lower or the upper one, and both times in milliseconds."""
+    return {"clock": by, "bound": bound, "boundMs": bound_ms, "actualMs": actual_ms}
+
+
+def explain_clock_mismatch(evidence: Evidence) -> Mapping[str, object]:
+    """The most that the client could have claimed, and what it claimed."""
+    return _broken(
+        "client", "maximum", int(evidence["elapsedMs"]) + int(evidence["toleranceMs"]), evidence["claimedMs"]
+    )
+
+
+def explain_completion_time(evidence: Evidence) -> Mapping[str, object]:
+    """The first bound that was broken; the server's clock is looked at before the client's."""
+    low, high = int(evidence["minMs"]), int(evidence["maxMs"])
+    for clock, actual in (("server", int(evidence["elapsedMs"])), ("client", int(evidence["claimedMs"]))):
+        if actual < low:
+            return _broken(clock, "minimum", low, actual)
+        if actual > high:
+            return _broken(clock, "maximum", high, actual)
+    raise ValueError("no bound is broken")
+
+
 RULES: tuple[Rule, ...] = (
-    Rule("clock_mismatch", 1, "CLOCK_MISMATCH", Severity.HIGH, Mode.ENFORCE, Consequence.REJECT, check_clock_mismatch),
     Rule(
-        "completion_time", 1, "COMPLETION_TIME", Severity.HIGH, Mode.ENFORCE, Consequence.REJECT, check_completion_time
+        "clock_mismatch",
+        1,
+        "CLOCK_MISMATCH",
+        Severity.HIGH,
+        Mode.ENFORCE,
+        Consequence.REJECT,
+        check_clock_mismatch,
+        explain_clock_mismatch,
+    ),
+    Rule(
+        "completion_time",
+        1,
+        "COMPLETION_TIME",
+        Severity.HIGH,
+        Mode.ENFORCE,
+        Consequence.REJECT,
+        check_completion_time,
+        explain_completion_time,
     ),
     Rule("burst", 1, "BURST", Severity.HIGH, Mode.ENFORCE, Consequence.HOLD, check_burst),
 )
@@ -134,18 +177,21 @@ RULES: tuple[Rule, ...] = (
 def judge(completion: Completion, history: History, rules: Sequence[Rule] = RULES) -> Verdict:
     """Run the rules; the hardest consequence among enforced ones decides, the first listed among equals."""
     signals = []
-    decisive: Rule | None = None
+    decisive: Signal | None = None
     safe = 1.0
     for rule in rules:
         if rule.mode is Mode.OFF or (evidence := rule.check(completion, history)) is None:
             continue
-        signals.append(Signal(rule, evidence))
+        signal = Signal(rule, evidence)
+        signals.append(signal)
         if rule.mode is not Mode.ENFORCE:
             continue
         safe *= 1 - _RISK[rule.severity]
-        if decisive is None or _HARDNESS[rule.consequence] > _HARDNESS[decisive.consequence]:
-            decisive = rule
+        if decisive is None or _HARDNESS[rule.consequence] > _HARDNESS[decisive.rule.consequence]:
+            decisive = signal
     risk = round(1 - safe, 4)
     if decisive is None:
         return Verdict(None, None, risk, tuple(signals))
-    return Verdict(decisive.consequence, decisive.reason, risk, tuple(signals))
+    rule = decisive.rule
+    details = rule.explain(decisive.evidence) if rule.explain else None
+    return Verdict(rule.consequence, rule.reason, risk, tuple(signals), details)

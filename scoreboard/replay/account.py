@@ -76,7 +76,7 @@ class Registrar:
                     number = max(number + 1, self._number)
                 elif refusal.code == "VALIDATION_FAILED" and name != fallback:
                     name = fallback
-                elif refusal.code != "EMAIL_TAKEN":
+                else:
                     raise ReplayError(f"can't register {username!r}: {refusal}") from None
             except GaveUp as error:
                 raise ReplayError(f"can't register {username!r}: {error}") from None
@@ -87,13 +87,11 @@ class Registrar:
 
     async def _register(self, username: str) -> Account:
         password = secrets.token_urlsafe(18)
-        # example.org is set aside for such uses and belongs to nobody (RFC 2606).
-        email = f"replay-{secrets.token_hex(12)}@example.org"
-        body = {"username": username, "email": email, "password": password}
+        body = {"username": username, "password": password}
         try:
             data = await self._client.call("POST", "/v1/auth/register", body=body, label="register")
         except Refused as refusal:
-            if not (refusal.repeated and refusal.code in {"USERNAME_TAKEN", "EMAIL_TAKEN"}):
+            if not (refusal.repeated and refusal.code == "USERNAME_TAKEN"):
                 raise
             # Perhaps taken by ourselves a moment ago; the password tells.
             try:

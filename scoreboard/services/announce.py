@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
 
 from scoreboard.domain.actions import State
 from scoreboard.domain.events import Event, action_settled, rank_changed, score_updated
+from scoreboard.domain.standings import Standing
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.events import Entry, EventLog, for_user
-from scoreboard.live.standings import Applied, Move, Standings
+from scoreboard.live.standings import Applied, Standings
 from scoreboard.services.judge_actions import Settled
 from scoreboard.services.outcomes import outcome_json, outcome_of
 from scoreboard.services.publish import entries_after
-from scoreboard.store import actions, settlements, users
+from scoreboard.store import actions, board, settlements, users
 from scoreboard.store.engine import Database
 
 log = structlog.get_logger(__name__)
 
 
+# Ranks of which Redis knows nothing are counted in Postgres: a batch of 50 on a board of 100,000 takes half a second.
+_WALK_MAX = 5_000_000
+
+
+class Ranks(NamedTuple):
+    """An action's ranks as they are told, the same by everybody; None for not on the board or unknown."""
+
+    previous: int | None
+    rank: int | None
+
+
+_UNKNOWN = Ranks(None, None)
+
+
 def announce(database: Database, standings: Standings, events: EventLog, settled: Sequence[Settled]) -> bool:
     """Publish outcomes and note it; false when Redis is down, then the sweep does it later.
 
+    Ranks are committed before anything is told, also when Redis is down: from then on every answer is the same.
     May be repeated: standings carry versions, and events that come twice carry the same state.
     """
     if not settled:
@@ -31,22 +48,24 @@ def announce(database: Database, standings: Standings, events: EventLog, settled
     scored = [each for each in settled if each.standing is not None]
     try:
         applied = standings.apply([each.standing for each in scored if each.standing])
-        ranks = _ranks(scored, applied)
+    except UNAVAILABLE as error:
+        return _put_off(database, settled, scored, error)
+    ranks = _set_ranks(database, settled, _found_ranks(database, scored, applied))
+    try:
         events.publish(_entries(settled, scored, applied, ranks))
     except UNAVAILABLE as error:
         log.warning("announce_failed", error=str(error), actions=len(settled))
         return False
-    by_settlement: dict[UUID, list[Settled]] = {}
-    for each in settled:
-        by_settlement.setdefault(each.settlement_id, []).append(each)
     with database.autocommit() as connection:
-        for settlement_id, parts in by_settlement.items():
-            moves = [ranks.get(each.outcome.action_id) for each in parts]
-            old_ranks = [move.old_rank if move else None for move in moves]
-            settlements.write_announced(
-                connection, settlement_id, old_ranks, [move.new_rank if move else None for move in moves]
-            )
+        for settlement_id in dict.fromkeys(each.settlement_id for each in settled):
+            settlements.write_announced(connection, settlement_id)
     return True
+
+
+def _put_off(database: Database, settled: Sequence[Settled], scored: Sequence[Settled], error: Exception) -> bool:
+    log.warning("announce_failed", error=str(error), actions=len(settled))
+    _set_ranks(database, settled, _counted_ranks(database, scored))
+    return False
 
 
 def announce_left_behind(
@@ -69,16 +88,53 @@ def announce_left_behind(
     return len(left_behind) if announce(database, standings, events, left_behind) else 0
 
 
-def _ranks(scored: Sequence[Settled], applied: Applied) -> dict[UUID, Move]:
+def _found_ranks(database: Database, scored: Sequence[Settled], applied: Applied) -> dict[UUID, Ranks]:
+    """What Redis says, or Postgres if the board is not whole there."""
     if not applied.is_whole:
+        return _counted_ranks(database, scored)
+    return {
+        each.outcome.action_id: Ranks(move.old_rank, move.new_rank)
+        for each, move in zip(scored, applied.moves, strict=True)
+    }
+
+
+def _counted_ranks(database: Database, scored: Sequence[Settled]) -> dict[UUID, Ranks]:
+    """The places that the standings before and after have in Postgres now, as far as counting them is affordable."""
+    # First all new ranks: of too many, those before are left out.
+    asked: list[tuple[UUID, Standing]] = [(each.outcome.action_id, each.standing) for each in scored if each.standing]
+    before = [(each.outcome.action_id, each.previous) for each in scored if each.previous]
+    if not asked:
         return {}
-    return {each.outcome.action_id: move for each, move in zip(scored, applied.moves, strict=True)}
+    with database.read() as connection:
+        found = board.places_of(connection, [standing for _, standing in asked + before], walk_max=_WALK_MAX)
+    ranks = {action_id: rank for (action_id, _), rank in zip(asked, found, strict=False)}
+    previous = {action_id: rank for (action_id, _), rank in zip(before, found[len(asked) :], strict=True)}
+    return {action_id: Ranks(previous.get(action_id), rank) for action_id, rank in ranks.items()}
+
+
+def _set_ranks(database: Database, settled: Sequence[Settled], found: Mapping[UUID, Ranks]) -> dict[UUID, Ranks]:
+    """The ranks that hold: those found, or those that another process has set before."""
+    by_settlement: dict[UUID, list[UUID]] = {}
+    for each in settled:
+        by_settlement.setdefault(each.settlement_id, []).append(each.outcome.action_id)
+    holding: dict[UUID, Ranks] = {}
+    with database.autocommit() as connection:
+        for settlement_id, action_ids in by_settlement.items():
+            mine = [found.get(action_id, _UNKNOWN) for action_id in action_ids]
+            set_ones = settlements.set_ranks(
+                connection, settlement_id, [each.previous for each in mine], [each.rank for each in mine]
+            )
+            holding.update(zip(action_ids, map(Ranks, *set_ones), strict=True))
+    return holding
 
 
 def _entries(
-    settled: Sequence[Settled], scored: Sequence[Settled], applied: Applied, ranks: dict[UUID, Move]
+    settled: Sequence[Settled], scored: Sequence[Settled], applied: Applied, ranks: Mapping[UUID, Ranks]
 ) -> list[Entry]:
-    private = [_private_entry(each, ranks.get(each.outcome.action_id)) for each in settled]
+    news = _news(scored, applied)
+    private = [
+        _private_entry(each, ranks[each.outcome.action_id], is_news=each.outcome.action_id in news) for each in settled
+    ]
     if not scored:
         return private
     increments = {each.user_id: each.outcome.score_increment or 0 for each in scored}
@@ -87,17 +143,29 @@ def _entries(
     return private + entries_after(applied, increments, told=acting)
 
 
-def _private_entry(settled: Settled, move: Move | None) -> Entry:
+def _news(scored: Sequence[Settled], applied: Applied) -> set[UUID]:
+    """Actions whose standings changed the board in Redis just now."""
+    if not applied.is_whole:
+        return set()
+    return {each.outcome.action_id for each, move in zip(scored, applied.moves, strict=True) if move.is_news}
+
+
+def _private_entry(settled: Settled, ranks: Ranks, *, is_news: bool) -> Entry:
     outcome = settled.outcome
-    old_rank, new_rank = (move.old_rank, move.new_rank) if move else (None, None)
     told: list[Event] = [
         action_settled(
-            outcome.action_id, outcome.state, outcome.reason, outcome.score_increment, outcome.new_score, new_rank
+            outcome.action_id,
+            outcome.state,
+            outcome.reason,
+            outcome.score_increment,
+            outcome.new_score,
+            ranks.rank,
+            outcome.reason_details,
         )
     ]
     if outcome.previous_score is not None and outcome.new_score is not None:
-        told.append(score_updated(settled.user_id, outcome.previous_score, outcome.new_score, new_rank))
-    if move and move.is_news and old_rank != new_rank:
-        told.append(rank_changed(settled.user_id, old_rank, new_rank))
-    answer = outcome_json(outcome, old_rank, new_rank)
+        told.append(score_updated(settled.user_id, outcome.previous_score, outcome.new_score, ranks.rank))
+    if is_news and ranks.previous != ranks.rank:
+        told.append(rank_changed(settled.user_id, ranks.previous, ranks.rank))
+    answer = outcome_json(outcome, ranks.previous, ranks.rank)
     return for_user(settled.user_id, told, action_id=outcome.action_id, outcome=answer)

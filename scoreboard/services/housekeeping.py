@@ -7,7 +7,7 @@ from functools import partial
 
 import structlog
 
-from scoreboard.store import actions, ledger, sessions
+from scoreboard.store import actions, idempotency, ledger, sessions
 from scoreboard.store.engine import UNAVAILABLE, Database
 from scoreboard.store.ledger import Partition
 from scoreboard.store.migrate import lock_migrators_out, without_queueing
@@ -27,6 +27,7 @@ def keep_house(database: Database, *, now: datetime | None = None) -> None:
     """Bounded; whatever is left is done by the next run."""
     with database.write() as connection:
         expired = actions.expire_issued(connection, limit=_LIMIT)
+        keys = idempotency.delete_old(connection, limit=_LIMIT)
         dropped = sessions.delete_old(connection, older_than_days=_KEEP_SESSIONS_DAYS, limit=_LIMIT)
     try:
         created = make_partitions(database, now or datetime.now(UTC))
@@ -34,8 +35,8 @@ def keep_house(database: Database, *, now: datetime | None = None) -> None:
         # Months ahead of their need; the next run tries again.
         created = []
         log.warning("partitions_postponed", error=explain(error))
-    if expired or dropped or created:
-        log.info("house_kept", expired=expired, sessions_dropped=dropped, partitions=created)
+    if expired or dropped or keys or created:
+        log.info("house_kept", expired=expired, sessions_dropped=dropped, keys_dropped=keys, partitions=created)
 
 
 def make_partitions(database: Database, now: datetime, *, wait_s: float = 0.0) -> list[str]:

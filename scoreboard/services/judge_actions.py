@@ -34,6 +34,8 @@ class Settled(NamedTuple):
     user_id: UUID
     outcome: Outcome
     standing: Standing | None
+    # Before it; unknown to those who tell of what another process has settled.
+    previous: Standing | None = None
 
 
 class _Player:
@@ -121,13 +123,20 @@ class Batch:
     # Beside those of the outcomes themselves.
     audit_events: list[AuditEvent] = field(default_factory=list)
 
-    def add(self, action: Accepted, outcome: Outcome, entry: LedgerEntry | None, standing: Standing | None) -> None:
+    def add(
+        self,
+        action: Accepted,
+        outcome: Outcome,
+        entry: LedgerEntry | None = None,
+        standing: Standing | None = None,
+        previous: Standing | None = None,
+    ) -> None:
         self.judged.append(Judged(action, outcome, entry))
-        self.settled.append(Settled(self.settlement_id, action.user_id, outcome, standing))
+        self.settled.append(Settled(self.settlement_id, action.user_id, outcome, standing, previous))
 
     def fail(self, action: Accepted) -> None:
         """Settle an action that can't be judged or written, for an operator to see."""
-        self.add(action, Outcome(action.id, State.FAILED, "INTERNAL_ERROR", None), None, None)
+        self.add(action, Outcome(action.id, State.FAILED, "INTERNAL_ERROR", None))
 
 
 def judge_actions(
@@ -168,8 +177,10 @@ def _judge_one(
     increment = points_for(action_type, action.metadata, action.reported_points, completion.elapsed_ms)
     if verdict.consequence in (Consequence.HOLD, Consequence.REJECT):
         state = State.HELD if verdict.consequence is Consequence.HOLD else State.REJECTED
-        batch.add(action, Outcome(action.id, state, verdict.reason, verdict.risk), None, None)
+        outcome = Outcome(action.id, state, verdict.reason, verdict.risk, reason_details=verdict.details)
+        batch.add(action, outcome)
     else:
+        previous = player.standing
         entry = player.apply(action, increment)
         outcome = Outcome(
             action.id,
@@ -181,7 +192,7 @@ def _judge_one(
             entry.new_score,
             player.version,
         )
-        batch.add(action, outcome, entry, player.standing)
+        batch.add(action, outcome, entry, player.standing, previous)
     batch.signals += [SignalRow(action.id, action.user_id, signal) for signal in verdict.signals]
     if verdict.consequence is Consequence.FLAG and player.flag():
         batch.audit_events.append(_flagged(action, verdict))

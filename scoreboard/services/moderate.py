@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -13,56 +14,95 @@ from scoreboard.domain.actions import MAX_SAFE_INTEGER
 from scoreboard.domain.errors import InsufficientPermissions, NotFound, ValidationFailed
 from scoreboard.live.events import EventLog, user_ended
 from scoreboard.live.standings import Standings
+from scoreboard.services.account import Account
 from scoreboard.services.publish import publish_quietly, publish_standing
-from scoreboard.store import audit, sessions, users
+from scoreboard.store import audit, idempotency, sessions, users
 from scoreboard.store import ledger as ledger_store
 from scoreboard.store.audit import AuditEvent, Origin
 from scoreboard.store.engine import Database
+from scoreboard.store.idempotency import KeyedRequest
 from scoreboard.store.sessions import Caller
 from scoreboard.store.users import User
+
+# Makes the change to a locked account in a transaction; None leaves it as it is.
+Change = Callable[[sa.Connection, User], User | None]
 
 
 @dataclass(frozen=True)
 class Moderation:
-    """Use cases of one admin; every method raises NotFound for an unknown account."""
+    """Use cases of one admin; every method raises NotFound for an unknown account.
+
+    With a ``request`` the very same request again, at once or for a day, changes nothing and gets the first answer;
+    another one under its key raises IdempotencyMismatch. A refusal leaves the key unused.
+    """
 
     database: Database
     standings: Standings
     events: EventLog
     admin: Caller
     origin: Origin
+    request: KeyedRequest | None = None
 
-    def ban(self, user_id: UUID, reason: str) -> User:
+    def ban(self, user_id: UUID, reason: str) -> Account:
         """Off the board, signed out, streams ended, all at once. Raises InsufficientPermissions for an admin."""
-        with self.database.write() as connection:
-            user = self._lock(connection, user_id)
+
+        def change(connection: sa.Connection, user: User) -> User | None:
             if user.role is Role.ADMIN:
                 raise InsufficientPermissions("An admin can't be banned.")
             if user.is_banned:
-                return user
-            changed = users.change_user(connection, user_id, status=Status.BANNED.value)
+                return None
+            before, banned = user.status.value, Status.BANNED.value
+            changed = users.change_user(connection, user_id, status=banned, status_before_ban=before)
             sessions.revoke_all(connection, user_id, "banned")
             self._audit(connection, "user.banned", user_id, reason)
-        publish_quietly(self.events, [user_ended(user_id)])
-        publish_standing(self.database, self.standings, self.events, user_id)
-        return changed
+            return changed
 
-    def unban(self, user_id: UUID, reason: str) -> User:
-        """Back on the board with the score and place it has."""
-        return self._change_status(user_id, reason, "user.unbanned", {Status.BANNED}, Status.ACTIVE)
+        return self._change(user_id, change, ends_streams=True)
 
-    def flag(self, user_id: UUID, reason: str) -> User:
+    def unban(self, user_id: UUID, reason: str) -> Account:
+        """Back on the board with the score and place it has, and flagged if it was when it was banned."""
+
+        def change(connection: sa.Connection, user: User) -> User | None:
+            if not user.is_banned:
+                return None
+            status = user.status_before_ban or Status.ACTIVE
+            changed = users.change_user(connection, user_id, status=status.value, status_before_ban=None)
+            self._audit(connection, "user.unbanned", user_id, reason)
+            return changed
+
+        return self._change(user_id, change)
+
+    def flag(self, user_id: UUID, reason: str) -> Account:
         """Mark as suspicious: one completion a minute from now on."""
-        return self._change_status(user_id, reason, "user.flagged", {Status.ACTIVE}, Status.FLAGGED)
 
-    def clear(self, user_id: UUID, reason: str) -> User:
-        """Take the suspicion back; a ban stays."""
-        return self._change_status(user_id, reason, "user.cleared", {Status.FLAGGED}, Status.ACTIVE)
+        def change(connection: sa.Connection, user: User) -> User | None:
+            if user.status is not Status.ACTIVE:
+                return None
+            changed = users.change_user(connection, user_id, status=Status.FLAGGED.value)
+            self._audit(connection, "user.flagged", user_id, reason)
+            return changed
 
-    def adjust(self, user_id: UUID, amount: int, reason: str) -> User:
+        return self._change(user_id, change)
+
+    def clear(self, user_id: UUID, reason: str) -> Account:
+        """Take the suspicion back; a ban stays, and what it gives back in the end is an account that is not flagged."""
+
+        def change(connection: sa.Connection, user: User) -> User | None:
+            if user.is_banned and user.status_before_ban is Status.FLAGGED:
+                changed = users.change_user(connection, user_id, status_before_ban=Status.ACTIVE.value)
+            elif user.status is Status.FLAGGED:
+                changed = users.change_user(connection, user_id, status=Status.ACTIVE.value)
+            else:
+                return None
+            self._audit(connection, "user.cleared", user_id, reason)
+            return changed
+
+        return self._change(user_id, change)
+
+    def adjust(self, user_id: UUID, amount: int, reason: str) -> Account:
         """Change a score by an amount, with a ledger entry. Raises ValidationFailed when it would leave its bounds."""
-        with self.database.write() as connection:
-            user = self._lock(connection, user_id)
+
+        def change(connection: sa.Connection, user: User) -> User:
             now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             if not 0 <= user.score + amount <= MAX_SAFE_INTEGER:
                 raise ValidationFailed(
@@ -89,25 +129,27 @@ class Moderation:
                 ledger_hash=entry.hash,
             )
             self._audit(connection, "score.adjusted", user_id, reason, amount=amount, newScore=entry.new_score)
-        publish_standing(self.database, self.standings, self.events, user_id)
-        return changed
+            return changed
 
-    def _change_status(self, user_id: UUID, reason: str, event: str, before: set[Status], after: Status) -> User:
-        """Asked for twice, or of an account in another state, it changes nothing."""
+        return self._change(user_id, change)
+
+    def _change(self, user_id: UUID, change: Change, *, ends_streams: bool = False) -> Account:
+        """Lock the account, change it and keep the answer in one transaction, then tell of it if anything changed."""
         with self.database.write() as connection:
-            user = self._lock(connection, user_id)
-            if user.status not in before:
-                return user
-            changed = users.change_user(connection, user_id, status=after.value)
-            self._audit(connection, event, user_id, reason)
-        publish_standing(self.database, self.standings, self.events, user_id)
-        return changed
-
-    def _lock(self, connection: sa.Connection, user_id: UUID) -> User:
-        user = users.lock_user(connection, user_id)
-        if user is None:
-            raise NotFound("There is no such account.")
-        return user
+            if self.request is not None and (kept := idempotency.claim(connection, self.request)) is not None:
+                return Account.kept(kept)
+            user = users.lock_user(connection, user_id)
+            if user is None:
+                raise NotFound("There is no such account.")
+            changed = change(connection, user)
+            account = Account.of(changed or user)
+            if self.request is not None:
+                idempotency.keep_answer(connection, self.request, account.as_json())
+        if changed is not None:
+            if ends_streams:
+                publish_quietly(self.events, [user_ended(user_id)])
+            publish_standing(self.database, self.standings, self.events, user_id)
+        return account
 
     def _audit(self, connection: sa.Connection, event: str, user_id: UUID, reason: str, **details: object) -> None:
         told = {"reason": reason, **details}

@@ -14,6 +14,7 @@ def outcome_json(outcome: Outcome, previous_rank: int | None, rank: int | None) 
         "actionId": str(outcome.action_id),
         "status": outcome.state.value,
         "reason": outcome.reason,
+        "reasonDetails": outcome.reason_details,
         "scoreIncrement": outcome.score_increment,
         "previousScore": outcome.previous_score,
         "newScore": outcome.new_score,
@@ -34,4 +35,5 @@ def outcome_of(action: Action) -> Outcome:
         action.previous_score,
         action.new_score,
         action.standing_version,
+        action.reason_details,
     )

@@ -6,19 +6,19 @@ from dataclasses import replace
 from uuid import UUID
 
 from scoreboard.domain.accounts import Role
-from scoreboard.domain.actions import State
+from scoreboard.domain.actions import SETTLED, State
 from scoreboard.domain.errors import NotFound
-from scoreboard.services.read_board import BoardReader
 from scoreboard.store import actions
 from scoreboard.store.actions import Action
 from scoreboard.store.engine import Database
 from scoreboard.store.sessions import Caller
 
 
-def read_action(database: Database, board: BoardReader, *, caller: Caller, action_id: UUID, now: float) -> Action:
+def read_action(database: Database, *, caller: Caller, action_id: UUID, now: float) -> Action:
     """An action for its owner, the system account that acted for its owner, or an admin. Raises NotFound.
 
-    ``now``: Unix seconds by the database's clock, which judges whether an action has expired.
+    ``now``: Unix seconds by the database's clock, which judges whether an action has expired. Between an outcome's
+    commit and its ranks, some milliseconds or a few time-outs of Redis, the action is still an accepted one.
     """
     with database.read() as connection:
         action = actions.get_action(connection, action_id)
@@ -26,14 +26,22 @@ def read_action(database: Database, board: BoardReader, *, caller: Caller, actio
         raise NotFound("There is no such action.")
     if action.state is State.ISSUED and action.expires_at.timestamp() <= now:
         return replace(action, state=State.EXPIRED)
-    return with_rank(board, action)
+    return action if action.is_told or action.state not in SETTLED else _untold(action)
 
 
-def with_rank(board: BoardReader, action: Action) -> Action:
-    """Give an applied action whose outcome has not been announced yet the player's present rank."""
-    if action.state is not State.APPLIED or action.rank is not None:
-        return action
-    return replace(action, rank=board.rank_of(action.user_id)[0])
+def _untold(action: Action) -> Action:
+    """As it was before it was settled."""
+    return replace(
+        action,
+        state=State.ACCEPTED,
+        settled_at=None,
+        score_increment=None,
+        previous_score=None,
+        new_score=None,
+        standing_version=None,
+        previous_rank=None,
+        rank=None,
+    )
 
 
 def _may_see(caller: Caller, action: Action) -> bool:

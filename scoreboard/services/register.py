@@ -25,7 +25,7 @@ def register(
     passwords: Passwords,
     *,
     username: str,
-    email: str,
+    email: str | None,
     password: str,
     refresh_ttl_s: int,
     origin: Origin,
@@ -49,7 +49,7 @@ def register(
 
 
 def create_staff(
-    database: Database, passwords: Passwords, *, username: str, email: str, password: str, role: Role
+    database: Database, passwords: Passwords, *, username: str, email: str | None, password: str, role: Role
 ) -> User:
     """Create an account that is not on the board: an admin, or a trusted game server.
 
@@ -70,7 +70,7 @@ def create_staff(
 def has_role(database: Database, username: str, role: Role) -> bool:
     """Whether there is an account of this name with this role."""
     with database.read() as connection:
-        found = users.get_credentials(connection, username_key(username))
+        found = users.get_credentials(connection, [username_key(username)])
     return found is not None and found[0].role is role
 
 
@@ -90,14 +90,14 @@ def _checked_name(username: str, password: str) -> str:
     return name
 
 
-def _insert(connection: sa.Connection, name: str, email: str, password_hash: str, role: Role) -> User:
+def _insert(connection: sa.Connection, name: str, email: str | None, password_hash: str, role: Role) -> User:
     return users.insert_user(
         connection,
         user_id=uuid7(),
         username=name,
         username_key=username_key(name),
         email=email,
-        email_key=email_key(email),
+        email_key=None if email is None else email_key(email),
         password_hash=password_hash,
         role=role,
         is_hidden=role is not Role.USER,

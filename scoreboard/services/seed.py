@@ -16,7 +16,6 @@ from scoreboard.store.seeding import copy_players, copy_sessions
 
 # One transaction of a fifth of a second, 5 MB of text.
 _BATCH = 10_000
-_EMAIL_DOMAIN = "example.org"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,6 @@ def seed_players(
 def _write(connection: sa.Connection, batch: list[Seeded], password_hash: str, session_ttl_s: int) -> None:
     now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     names = ((each.user_id, each.username) for each in batch)
-    copy_players(connection, names, email_domain=_EMAIL_DOMAIN, password_hash=password_hash, at=now)
+    copy_players(connection, names, password_hash=password_hash, at=now)
     signed_in = ((each.session_id, each.user_id, str(uuid_utils.uuid4())) for each in batch)
     copy_sessions(connection, signed_in, expires_at=now + timedelta(seconds=session_ttl_s))

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from scoreboard.domain.actions import State
+from scoreboard.domain.actions import SETTLED, State
 from scoreboard.store.tables import actions, settlements
 
 
@@ -39,6 +39,16 @@ class Action:
     standing_version: int | None
     previous_rank: int | None
     rank: int | None
+    reason_details: Mapping[str, object] | None = None
+    # What came with the proof, for its owner and for moderators.
+    data: str | None = None
+    # Whether the ranks above are those that are told; before that they are unknown.
+    has_ranks: bool = True
+
+    @property
+    def is_told(self) -> bool:
+        """Whether there is an outcome, the same for everybody from now on: settled, with its ranks if it has any."""
+        return self.state in SETTLED and (self.state is not State.APPLIED or self.has_ranks)
 
 
 # A settlement's arrays are parallel: an action's ranks stand where its id stands.
@@ -47,6 +57,10 @@ _TOLD = {
     "announced_at": sa.func.coalesce(settlements.c.announced_at, actions.c.announced_at),
     "previous_rank": sa.func.coalesce(settlements.c.previous_ranks[_place], actions.c.previous_rank),
     "rank": sa.func.coalesce(settlements.c.ranks[_place], actions.c.rank),
+    # Rows settled before there were settlements have none to ask.
+    "has_ranks": sa.func.coalesce(
+        sa.or_(settlements.c.ranks.is_not(None), settlements.c.announced_at.is_not(None)), sa.true()
+    ),
 }
 _SELECT = sa.select(
     *(_TOLD[name].label(name) if name in _TOLD else actions.c[name] for name in Action.__dataclass_fields__)
@@ -82,6 +96,8 @@ class Outcome(NamedTuple):
     previous_score: int | None = None
     new_score: int | None = None
     standing_version: int | None = None
+    # Which bound was broken: see domain.rules.
+    reason_details: Mapping[str, object] | None = None
 
 
 def expire_issued(connection: sa.Connection, *, limit: int) -> int:
@@ -111,7 +127,7 @@ def reopen_failed(connection: sa.Connection, *, before: datetime, limit: int) ->
     reopened = connection.execute(
         sa.update(actions)
         .where(actions.c.id.in_(failed.scalar_subquery()), actions.c.state == State.FAILED.value)
-        .values(state=State.ACCEPTED.value, reason=None, settled_at=None, settlement_id=None)
+        .values(state=State.ACCEPTED.value, reason=None, reason_details=None, settled_at=None, settlement_id=None)
         .returning(actions.c.id, actions.c.user_id)
     )
     return [(row.id, row.user_id) for row in reopened]

@@ -1,8 +1,8 @@
-"""The audit log: who did what to whom, append-only."""
+"""The audit log: who did what to whom, append-only. ``audit_trail`` reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -37,7 +37,8 @@ class AuditEvent:
     origin: Origin = Origin()
     risk: float | None = None
     details: Mapping[str, object] = field(default_factory=dict)
-    id: int | None = None
+    # A row's number; an applied action's own id.
+    id: int | UUID | None = None
     at: datetime | None = None
 
 
@@ -61,43 +62,3 @@ def record(connection: sa.Connection, *events: AuditEvent) -> None:
             for event in events
         ],
     )
-
-
-def list_events(
-    connection: sa.Connection,
-    *,
-    event: str | None,
-    user_id: UUID | None,
-    since: datetime | None,
-    until: datetime | None,
-    before_id: int | None,
-    limit: int,
-) -> Sequence[AuditEvent]:
-    """Newest first; ``user_id`` matches actor or target, ``until`` is exclusive."""
-    query = sa.select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
-    if event:
-        query = query.where(audit_log.c.event == event)
-    if user_id:
-        # The index by actor leaves out what people did to themselves.
-        by_user = sa.and_(audit_log.c.actor_id == user_id, audit_log.c.actor_id.is_distinct_from(audit_log.c.target_id))
-        query = query.where(sa.or_(by_user, audit_log.c.target_id == user_id))
-    if since:
-        query = query.where(audit_log.c.at >= since)
-    if until:
-        query = query.where(audit_log.c.at < until)
-    if before_id is not None:
-        query = query.where(audit_log.c.id < before_id)
-    return [
-        AuditEvent(
-            event=row.event,
-            actor_id=row.actor_id,
-            target_id=row.target_id,
-            result=row.result,
-            origin=Origin(str(row.ip) if row.ip else None, row.user_agent),
-            risk=row.risk,
-            details=row.details,
-            id=row.id,
-            at=row.at,
-        )
-        for row in connection.execute(query)
-    ]

@@ -105,6 +105,40 @@ def rank_of(connection: sa.Connection, user_id: UUID) -> int | None:
     return connection.execute(sa.select(with_more + with_as_many)).scalar_one() + 1
 
 
+# Two ranges of the index for each, as for one player.
+_PLACES_OF = sa.text(
+    """
+    SELECT (SELECT count(*) FROM users WHERE status <> 'banned' AND NOT is_hidden AND score > asked.score
+            AND id <> asked.id)
+           + (SELECT count(*) FROM users WHERE status <> 'banned' AND NOT is_hidden AND score = asked.score
+              AND (score_reached_at, id) < (asked.reached_at, asked.id) AND id <> asked.id) + 1
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:scores AS bigint[]), CAST(:reached AS timestamptz[]))
+         WITH ORDINALITY AS asked (id, score, reached_at, nth)
+    ORDER BY asked.nth
+    """
+)
+
+
+def places_of(connection: sa.Connection, standings: Sequence[Standing], *, walk_max: int) -> list[int | None]:
+    """Which place each of these standings would have today, from 1; None for hidden ones.
+
+    Counting those ahead takes some 0.1 µs each: at most ``walk_max`` are counted in all, by an estimate of the number
+    of accounts, and the standings beyond that get None.
+    """
+    accounts = connection.scalar(sa.text("SELECT reltuples FROM pg_class WHERE oid = 'users'::regclass"))
+    affordable = int(walk_max // max(1.0, accounts or 0.0))
+    asked = [each for each in standings if each.is_visible][:affordable]
+    if not asked:
+        return [None] * len(standings)
+    arguments = {
+        "ids": [each.user_id for each in asked],
+        "scores": [each.score for each in asked],
+        "reached": [each.reached_at for each in asked],
+    }
+    found = iter(connection.execute(_PLACES_OF, arguments).scalars().all())
+    return [next(found, None) if each.is_visible else None for each in standings]
+
+
 def _count(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
     return sa.select(sa.func.count()).select_from(users).where(_VISIBLE, *conditions).scalar_subquery()
 

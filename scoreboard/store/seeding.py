@@ -13,16 +13,13 @@ from scoreboard.domain.ledger import GENESIS
 
 # What COPY's text format reads as something else.
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-_PLAYER_COLUMNS = (
-    "id, username, username_key, email, email_key, password_hash, score_reached_at, created_at, ledger_hash"
-)
+_PLAYER_COLUMNS = "id, username, username_key, password_hash, score_reached_at, created_at, ledger_hash"
 
 
 def copy_players(
     connection: sa.Connection,
     players: Iterable[tuple[str, str]],
     *,
-    email_domain: str,
     password_hash: str,
     at: datetime,
 ) -> None:
@@ -30,14 +27,12 @@ def copy_players(
 
     Raises the driver's IntegrityError when one is there already.
     """
-    domain = email_domain.translate(_ESCAPES)
     # Two backslashes: the first is COPY's, the second begins the bytes.
     rest = f"{password_hash.translate(_ESCAPES)}\t{at.isoformat()}\t{at.isoformat()}\t\\\\x{GENESIS.hex()}\n"
     lines = []
     for user_id, username in players:
         name = username.translate(_ESCAPES)
-        email = f"{name}@{domain}"
-        lines.append(f"{user_id}\t{name}\t{name}\t{email}\t{email}\t{rest}")
+        lines.append(f"{user_id}\t{name}\t{name}\t{rest}")
     _copy(connection, f"users ({_PLAYER_COLUMNS})", lines)
 
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from psycopg2.errors import LockNotAvailable
 from sqlalchemy.exc import OperationalError
@@ -112,21 +113,21 @@ _WRITE = Prepared(
         *("uuid", "uuid[]", "uuid[]", "uuid[]", "text[]", "text[]", "text[]", "float8[]", "bigint[]", "bigint[]"),
         *("bigint[]", "bigint[]", "timestamptz[]", "bigint[]", "text[]", "text[]"),
         *("uuid[]", "bigint[]", "timestamptz[]", "bigint[]", "bigint[]", "text[]", "bigint[]", "timestamptz[]"),
-        "text[]",
+        *("text[]", "text[]"),
     ],
     f"""
     WITH new AS MATERIALIZED (
-        SELECT * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+        SELECT * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $26)
             AS new (id, user_id, actor_id, action_type, state, reason, risk, increment, previous, score, version,
-                    at, seq, previous_hash, hash)
+                    at, seq, previous_hash, hash, reason_details)
     ),
-    noted AS (INSERT INTO settlements (id, action_ids) VALUES ($1, $2)),
+    noted AS (INSERT INTO settlements (id, action_ids, shows_in_audit) VALUES ($1, $2, true) RETURNING settled_at),
     settled AS (
-        UPDATE actions SET state = new.state, reason = new.reason, risk = new.risk, settled_at = clock_timestamp(),
-               score_increment = new.increment, previous_score = new.previous, new_score = new.score,
-               standing_version = new.version, settlement_id = $1
-        FROM new WHERE actions.id = new.id AND {_IS_ACCEPTED}
-        RETURNING 1
+        UPDATE actions SET state = new.state, reason = new.reason, reason_details = new.reason_details::jsonb,
+               risk = new.risk, settled_at = noted.settled_at, score_increment = new.increment,
+               previous_score = new.previous, new_score = new.score, standing_version = new.version, settlement_id = $1
+        FROM new, noted WHERE actions.id = new.id AND {_IS_ACCEPTED}
+        RETURNING actions.id, actions.ip, actions.user_agent
     ),
     entered AS (
         INSERT INTO score_history (user_id, seq, at, action_id, action_type, previous_score, increment, new_score,
@@ -145,21 +146,33 @@ _WRITE = Prepared(
         WHERE users.id = changed.id
     ),
     audited AS (
-        INSERT INTO audit_log (event, actor_id, target_id, result, risk, details)
-        SELECT 'action.' || state, actor_id, user_id,
-               CASE state WHEN 'applied' THEN 'success' WHEN 'failed' THEN 'error' ELSE 'denied' END, risk,
+        INSERT INTO audit_log (event, actor_id, target_id, ip, user_agent, result, risk, details)
+        SELECT 'action.' || state, actor_id, user_id, settled.ip, settled.user_agent,
+               CASE state WHEN 'failed' THEN 'error' ELSE 'denied' END, risk,
                jsonb_build_object('actionId', id, 'actionType', action_type, 'increment', increment, 'reason', reason)
-        FROM new
+        -- Action and ledger entry say all there is about those that were applied: see store/audit.py.
+        FROM new JOIN settled USING (id) WHERE state <> 'applied'
     )
     SELECT count(*) FROM settled
     """,  # noqa: S608  # our own words
 )
-_ANNOUNCE = Prepared(
-    "announce_settlement",
+# The first ones stay. Of two at once the second waits for the first, and sees what it wrote.
+_SET_RANKS = Prepared(
+    "set_ranks",
     ["uuid", "bigint[]", "bigint[]"],
     """
-    UPDATE settlements SET announced_at = clock_timestamp(), previous_ranks = $2, ranks = $3
-    WHERE id = $1 AND announced_at IS NULL
+    UPDATE settlements SET previous_ranks = coalesce(previous_ranks, $2), ranks = coalesce(ranks, $3)
+    WHERE id = $1 RETURNING previous_ranks, ranks
+    """,
+)
+# Lost in a crash of Postgres it is only told again, so nobody waits for its disk.
+_ANNOUNCE = Prepared(
+    "announce_settlement",
+    ["uuid"],
+    """
+    UPDATE settlements SET announced_at = clock_timestamp()
+    FROM (SELECT set_config('synchronous_commit', 'off', true) AS setting) AS quickly
+    WHERE id = $1 AND announced_at IS NULL AND quickly.setting = 'off'
     """,
 )
 
@@ -206,10 +219,12 @@ def write_settlement(
 ) -> int:
     """Write outcomes, ledger, scores, audit and the settlement itself in one statement.
 
+    The audit log has rows of those that were not applied; the others it shows from here.
+
     Guarded by the actions' state; returns how many of them were settled. The unique key
     of the ledger refuses a second entry for the same action.
     """
-    arrays = (*_judged_arrays(judged), *_change_arrays(changes))
+    arrays = (*_judged_arrays(judged), *_change_arrays(changes), _reason_details(judged))
     ((settled,),) = _WRITE.fetch(connection, settlement_id, *arrays)
     return int(settled)
 
@@ -233,6 +248,11 @@ def _judged_arrays(judged: Sequence[Judged]) -> Iterable[str]:
     yield array([entry and entry.seq for entry in entries])
     yield array([entry and entry.previous_hash.hex() for entry in entries])
     yield array([entry and entry.hash.hex() for entry in entries])
+
+
+def _reason_details(judged: Sequence[Judged]) -> str:
+    details = [each.outcome.reason_details for each in judged]
+    return text_array([None if each is None else orjson.dumps(each).decode() for each in details])
 
 
 def _change_arrays(changes: Sequence[ScoreChange]) -> Iterable[str]:
@@ -269,11 +289,20 @@ def find_unannounced(connection: sa.Connection, *, older_than_s: float, limit: i
     return [Unannounced(row.id, row.action_ids) for row in rows]
 
 
-def write_announced(
-    connection: sa.Connection,
-    settlement_id: UUID,
-    previous_ranks: Sequence[int | None],
-    ranks: Sequence[int | None],
-) -> None:
-    """Note that a settlement's outcomes have been published, with the ranks in the order of its actions."""
-    _ANNOUNCE.execute(connection, settlement_id, array(previous_ranks), array(ranks))
+Ranks = Sequence[int | None]
+
+
+def set_ranks(
+    connection: sa.Connection, settlement_id: UUID, previous_ranks: Ranks, ranks: Ranks
+) -> tuple[Ranks, Ranks]:
+    """Set a settlement's ranks, in the order of its actions, unless they are set; returns those that hold from now on.
+
+    Only then may its outcomes be told: whoever tells one tells the same.
+    """
+    rows = _SET_RANKS.fetch(connection, settlement_id, array(previous_ranks), array(ranks))
+    return (rows[0][0], rows[0][1]) if rows else (previous_ranks, ranks)
+
+
+def write_announced(connection: sa.Connection, settlement_id: UUID) -> None:
+    """Note that a settlement's outcomes have been published."""
+    _ANNOUNCE.execute(connection, settlement_id)

@@ -24,11 +24,14 @@ users = sa.Table(
     sa.Column("id", UUID(as_uuid=True), primary_key=True),
     sa.Column("username", sa.Text, nullable=False),
     sa.Column("username_key", sa.Text, nullable=False),
-    sa.Column("email", sa.Text, nullable=False),
-    sa.Column("email_key", sa.Text, nullable=False),
+    # Both null for an account without an address.
+    sa.Column("email", sa.Text),
+    sa.Column("email_key", sa.Text),
     sa.Column("password_hash", sa.Text, nullable=False),
     sa.Column("role", sa.Text, nullable=False, server_default="user"),
     sa.Column("status", sa.Text, nullable=False, server_default="active"),
+    # What an unban gives back; means nothing unless banned. Null is active.
+    sa.Column("status_before_ban", sa.Text),
     sa.Column("is_hidden", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("score", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("score_reached_at", _Moment, nullable=False),
@@ -98,6 +101,8 @@ actions = sa.Table(
     sa.Column("ip", INET),
     sa.Column("user_agent", sa.Text),
     sa.Column("reason", sa.Text),
+    # Which bound a rejected action broke; null where the reason says it all.
+    sa.Column("reason_details", JSONB),
     sa.Column("risk", sa.Float),
     sa.Column("score_increment", sa.BigInteger),
     sa.Column("previous_score", sa.BigInteger),
@@ -121,6 +126,13 @@ sa.Index(
     actions.c.accepted_at.desc(),
     postgresql_where=sa.text("accepted_at IS NOT NULL"),
 )
+# What a game server did, for the audit log.
+sa.Index(
+    "ix_actions_issued_by",
+    actions.c.issued_by,
+    actions.c.settled_at,
+    postgresql_where=sa.text("issued_by IS NOT NULL AND settled_at IS NOT NULL"),
+)
 
 # What one transaction settled. The arrays are parallel.
 settlements = sa.Table(
@@ -131,11 +143,20 @@ settlements = sa.Table(
     # Set when the outcomes have reached Redis and the event stream; null is work left to do.
     sa.Column("announced_at", _Moment),
     sa.Column("action_ids", ARRAY(UUID(as_uuid=True)), nullable=False),
-    # Null while unknown, as when Redis had no whole board.
+    # Set once, before anything is told, and never changed. In them null is unknown.
     sa.Column("previous_ranks", ARRAY(sa.BigInteger)),
     sa.Column("ranks", ARRAY(sa.BigInteger)),
+    # Its applied actions are shown in the audit log from here; those of earlier releases have rows there.
+    sa.Column("shows_in_audit", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 sa.Index("ix_settlements_unannounced", settlements.c.settled_at, postgresql_where=sa.text("announced_at IS NULL"))
+
+sa.Index(
+    "ix_settlements_audit",
+    settlements.c.settled_at,
+    settlements.c.id,
+    postgresql_where=sa.text("shows_in_audit"),
+)
 
 # Partitioned by month on "at", which for an action is its accepted_at: so the
 # unique key below holds for an action over all partitions.
@@ -186,6 +207,19 @@ sa.Index(
 )
 # An append-only log by time: a block-range index costs next to nothing.
 sa.Index("ix_audit_log_at", audit_log.c.at, postgresql_using="brin")
+
+# What an admin asked for under a key, and the answer: the same request again changes nothing.
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("actor_id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("body_digest", BYTEA, nullable=False),
+    # Null only inside the transaction that makes the change.
+    sa.Column("answer", JSONB),
+    sa.Column("created_at", _Moment, nullable=False, server_default=_now),
+)
+sa.Index("ix_idempotency_keys_created", idempotency_keys.c.created_at)
 
 fraud_signals = sa.Table(
     "fraud_signals",

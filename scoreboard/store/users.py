@@ -20,9 +20,12 @@ from scoreboard.store.tables import standing_outbox, users
 class User:
     id: UUID
     username: str
-    email: str
+    # None for an account without an address.
+    email: str | None
     role: Role
     status: Status
+    # Before it was banned; means nothing unless it is.
+    status_before_ban: Status | None
     is_hidden: bool
     score: int
     score_reached_at: datetime
@@ -56,6 +59,8 @@ def _user(row: sa.Row[*tuple[Any, ...]]) -> User:
     values = {name: row._mapping[name] for name in User.__dataclass_fields__}
     values["role"] = Role(values["role"])
     values["status"] = Status(values["status"])
+    before = values["status_before_ban"]
+    values["status_before_ban"] = Status(before) if before else None
     values["ledger_hash"] = bytes(values["ledger_hash"])
     return User(**values)
 
@@ -66,8 +71,8 @@ def insert_user(
     user_id: UUID,
     username: str,
     username_key: str,
-    email: str,
-    email_key: str,
+    email: str | None,
+    email_key: str | None,
     password_hash: str,
     role: Role = Role.USER,
     is_hidden: bool = False,
@@ -97,11 +102,13 @@ def get_user(connection: sa.Connection, user_id: UUID) -> User | None:
     return _user(row) if row else None
 
 
-def get_credentials(connection: sa.Connection, username_key: str) -> tuple[User, str] | None:
-    """The account of this name and its password hash."""
-    row = connection.execute(
-        sa.select(*_COLUMNS, users.c.password_hash).where(users.c.username_key == username_key)
-    ).one_or_none()
+def get_credentials(connection: sa.Connection, username_keys: Sequence[str]) -> tuple[User, str] | None:
+    """The account of the first of these names that has one, and its password hash."""
+    rows = connection.execute(
+        sa.select(*_COLUMNS, users.c.username_key, users.c.password_hash).where(users.c.username_key.in_(username_keys))
+    )
+    found = {row.username_key: row for row in rows}
+    row = next((found[key] for key in username_keys if key in found), None)
     return (_user(row), row.password_hash) if row else None
 
 

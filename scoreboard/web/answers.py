@@ -92,11 +92,21 @@ class Accepted(Answer):
     status_url: str
 
 
+class ReasonDetails(Answer):
+    """Which bound was broken, and by how much."""
+
+    clock: Literal["server", "client"] = Field(description="whose measurement: the server's own, or the client's claim")
+    bound: Literal["minimum", "maximum"] = Field(description="minimum: it was too quick; maximum: it took too long")
+    bound_ms: int = Field(description="the bound, in milliseconds")
+    actual_ms: int = Field(description="what was measured, in milliseconds")
+
+
 class Outcome(Answer):
     action_id: UUID
     status: ActionStatus
     status_url: str
     reason: str | None
+    reason_details: ReasonDetails | None = Field(description="null where the reason says it all")
     score_increment: int | None
     previous_score: int | None
     new_score: int | None
@@ -110,6 +120,7 @@ class ActionInfo(Answer):
     action_type: str
     status: ActionStatus
     reason: str | None
+    reason_details: ReasonDetails | None = Field(description="null where the reason says it all")
     issued_at: datetime
     accepted_at: datetime | None
     settled_at: datetime | None
@@ -117,6 +128,7 @@ class ActionInfo(Answer):
     previous_score: int | None
     new_score: int | None
     rank: int | None
+    data: str | None = Field(description="what came with the proof")
 
 
 class BoardRow(Answer):
@@ -167,7 +179,7 @@ class HistoryPage(Answer):
 class AdminUser(Answer):
     id: UUID
     username: str
-    email: str
+    email: str | None
     role: Role
     status: Status
     is_hidden: bool
@@ -183,7 +195,7 @@ class AdminUsersPage(Answer):
 
 
 class AuditItem(Answer):
-    id: int
+    id: int | UUID = Field(description="a number; of action.applied the action's id")
     at: datetime
     event: str
     actor_id: UUID | None

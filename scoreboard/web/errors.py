@@ -36,6 +36,7 @@ STATUS: dict[type[ScoreboardError], int] = {
     errors.ActionAlreadyCompleted: 409,
     errors.UsernameTaken: 409,
     errors.EmailTaken: 409,
+    errors.IdempotencyMismatch: 422,
     errors.RateLimitExceeded: 429,
     errors.TooManyOpenActions: 429,
     errors.TooManyStreams: 429,

@@ -156,6 +156,8 @@ def _possible_errors(declared: Operation) -> list[type[ScoreboardError]]:
         possible += [errors.InvalidToken, errors.TokenExpired, errors.AccountBanned, errors.CsrfFailed]
     if declared.access in (Access.USER, Access.ADMIN):
         possible.append(errors.InsufficientPermissions)
+    if declared.takes_idempotency_key:
+        possible += [errors.IdempotencyMismatch, errors.ValidationFailed]
     if not declared.is_unlimited:
         possible.append(errors.RateLimitExceeded)
     return [*possible, errors.ServiceUnavailable]

@@ -65,6 +65,8 @@ class Operation:
     has_etag: bool = False
     # What it writes, it writes only if the caller is still who they were: so whoever is remembered will do.
     confirms_caller: bool = False
+    # A change that may be sent again under the same Idempotency-Key.
+    takes_idempotency_key: bool = False
     # Of the successful answer.
     media_type: str = "application/json"
 

@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from scoreboard.domain.accounts import PASSWORD_MAX, PASSWORD_MIN, USERNAME_MAX, USERNAME_MIN
 from scoreboard.domain.actions import DATA_MAX_BYTES, MAX_SAFE_INTEGER
+from scoreboard.domain.characters import find_refused_in_text, is_visible
 from scoreboard.services.action_tokens import TOKEN_MAX_LENGTH
 
 # Longer ones than RFC 5321 allows are not addresses.
@@ -53,9 +54,11 @@ def _check_data(value: str) -> str:
 
 
 def _check_reason(value: str) -> str:
-    if not value.strip():
+    if not is_visible(value):
         raise ValueError("must not be empty")
-    return _no_nul(value)
+    if (refused := find_refused_in_text(value)) is not None:
+        raise ValueError(f"must not contain the character U+{ord(refused):04X}")
+    return value
 
 
 def _no_nul_inside(value: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +118,7 @@ class Register(Request):
         description=f"{USERNAME_MIN} to {USERNAME_MAX} characters, any script",
         json_schema_extra={"minLength": USERNAME_MIN, "maxLength": USERNAME_MAX},
     )
-    email: Email
+    email: Email | None = Field(None, description="optional; nothing is sent to it")
     password: str = Field(
         max_length=4 * PASSWORD_MAX,
         description=f"{PASSWORD_MIN} to {PASSWORD_MAX} characters, none of the commonest passwords",

@@ -99,6 +99,10 @@ class Accepted:
     accepted_s: float = 0.0
     claimed_ms: int = 9_000
     points: int | None = None
+    # The game server that acted for the player.
+    issued_by: UUID | None = None
+    ip: str | None = "192.0.2.7"
+    user_agent: str | None = "a browser"
 
 
 def add_accepted(database: Database, user_id: UUID, how: Accepted = Accepted()) -> UUID:
@@ -110,6 +114,9 @@ def add_accepted(database: Database, user_id: UUID, how: Accepted = Accepted()) 
             sa.insert(actions).values(
                 id=action_id,
                 user_id=user_id,
+                issued_by=how.issued_by,
+                ip=how.ip,
+                user_agent=how.user_agent,
                 action_type=how.action_type,
                 metadata={"difficulty": "easy"} if how.action_type in {"COMPLETE_LEVEL", "TAP_NUMBERS"} else {},
                 token_hash=uuid4().bytes,

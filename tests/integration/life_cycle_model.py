@@ -65,6 +65,7 @@ class Action:
     standing: Standing | None = None
     previous_rank: int | None = None
     rank: int | None = None
+    settlement: Settlement | None = None
 
     def __repr__(self) -> str:
         return f"<{self.kind.code} of {self.player.name}, {self.state} {self.reason or ''}>"
@@ -81,6 +82,15 @@ class Action:
     def elapsed_ms(self) -> int:
         assert self.accepted_at is not None
         return (self.accepted_at - self.issued_at) // timedelta(milliseconds=1)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether its owner may know what came of it: of a score not before its ranks hold."""
+        return self.state != "applied" or (self.settlement is not None and self.settlement.is_ranked)
+
+    @property
+    def previous_standing(self) -> Standing | None:
+        return self.player.standings[self.standing.version - 2] if self.standing else None
 
     @property
     def points(self) -> int:
@@ -123,6 +133,8 @@ class Player:
     #: As a web process knows it from last time.
     caller: Caller
     status: str = "active"
+    #: What an unban gives back.
+    status_before_ban: str = "active"
     #: Whether the session of ``caller`` lives.
     is_signed_in: bool = True
     changes: list[Change] = field(default_factory=list)
@@ -169,9 +181,10 @@ class Player:
 
 @dataclass(eq=False)
 class Settlement:
-    """Actions settled in one transaction; ``is_announced`` once Redis has been told."""
+    """Actions settled in one transaction; ``is_announced`` once Redis has been told, ranked for good before that."""
 
     actions: Sequence[Action]
+    is_ranked: bool = False
     is_announced: bool = False
 
 
@@ -220,6 +233,8 @@ class Life:
 
     def note_settlement(self, batch: Sequence[Action]) -> Settlement:
         self.settlements.append(Settlement(batch))
+        for action in batch:
+            action.settlement = self.settlements[-1]
         return self.settlements[-1]
 
     def settle_one(self, action: Action) -> None:
@@ -262,10 +277,28 @@ class Life:
         applied = [each for each in settlement.actions if each.standing]
         told = [each.player.standing if by_sweep else each.standing for each in applied]
         moves = self.board.apply([standing for standing in told if standing])
-        if not settlement.is_announced and self.board.is_whole:
+        if self.board.is_whole and not settlement.is_ranked:
             for action, moved in zip(applied, moves, strict=True):
                 action.previous_rank, action.rank = moved.old_rank, moved.new_rank
+            settlement.is_ranked = True
+        self.rank_by_postgres(settlement, by_sweep=by_sweep)
         settlement.is_announced = True
+
+    def rank_by_postgres(self, settlement: Settlement, *, by_sweep: bool = False) -> None:
+        """Redis doesn't know them: the places among all others now. A sweep doesn't know what was before."""
+        if settlement.is_ranked:
+            return
+        for action in settlement.actions:
+            if action.standing:
+                action.rank = self._place_of(action.player.standing if by_sweep else action.standing)
+                action.previous_rank = None if by_sweep else self._place_of(action.previous_standing)
+        settlement.is_ranked = True
+
+    def _place_of(self, standing: Standing | None) -> int | None:
+        if standing is None or not standing.is_visible:
+            return None
+        others = [each.standing for each in self.players if each.id != standing.user_id and each.status != "banned"]
+        return 1 + sum(_order(each) < _order(standing) for each in others)
 
     def announce_left_behind(self) -> None:
         for settlement in self.settlements:
@@ -284,6 +317,10 @@ class Life:
     def is_board_right(self) -> bool:
         """Whether Redis shows what it would after a rebuild; if not, that may be on its way, or not."""
         return rows(self.board.newest.values()) == self.true_rows()
+
+
+def _order(standing: Standing) -> tuple[int, datetime, bytes]:
+    return -standing.score, standing.reached_at, standing.user_id.bytes
 
 
 def in_order(actions: Iterable[Action]) -> list[Action]:

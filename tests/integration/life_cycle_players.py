@@ -106,12 +106,17 @@ class PlayerSteps(RuleBasedStateMachine):
     def moderate(self, player: Player, act: str, is_up: bool) -> None:
         before, after = {
             "ban": ({"active", "flagged"}, "banned"),
-            "unban": ({"banned"}, "active"),
+            "unban": ({"banned"}, player.status_before_ban),
             "flag": ({"active"}, "flagged"),
             "clear": ({"flagged"}, "active"),
         }[act]
         changed = getattr(self.world.moderation(is_up=is_up), act)(player.id, "a reason")
+        if act == "clear" and player.status == "banned" and player.status_before_ban == "flagged":
+            player.status_before_ban = "active"
+            player.note()
+            self._publish_note(player, is_up=is_up)
         if player.status in before:
+            player.status_before_ban = player.status
             player.status = after
             player.is_signed_in = player.is_signed_in and act != "ban"
             player.note()

@@ -25,6 +25,7 @@ from scoreboard.services.sessions import SignIn, open_session
 from scoreboard.store.audit import Origin
 from scoreboard.store.engine import Database
 from scoreboard.store.sessions import Caller
+from scoreboard.store.settlements import find_unannounced
 from scoreboard.store.tables import actions, metadata, score_history, settlements, users
 from tests.integration.conftest import add_user, admin_caller
 from tests.integration.life_cycle_model import RETIRED
@@ -130,6 +131,12 @@ class World:
         server = add_user(self.database, "game server", Role.SYSTEM)
         with self.database.write() as connection:
             return caller_of(open_session(connection, server, ttl_s=SESSION_S, origin=Origin()))
+
+    def unannounced_ids(self) -> set[UUID]:
+        """Actions of the settlements that a sweep looks at first."""
+        with self.database.read() as connection:
+            found = find_unannounced(connection, older_than_s=-1, limit=10)
+        return {action_id for each in found for action_id in each.action_ids}
 
     def observe(self) -> Observed:
         """All there is in Postgres of players, actions and the ledger."""

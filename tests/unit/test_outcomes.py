@@ -20,6 +20,7 @@ def test_an_applied_outcome_tells_score_and_rank() -> None:
         "actionId": str(ACTION_ID),
         "status": "applied",
         "reason": None,
+        "reasonDetails": None,
         "scoreIncrement": 10,
         "previousScore": 20,
         "newScore": 30,
@@ -43,6 +44,7 @@ def test_any_other_outcome_tells_no_score_and_no_rank(state: State) -> None:
     told = outcome_json(Outcome(ACTION_ID, state, "BURST", 0.6), 5, 2)
     assert (told.pop("actionId"), told.pop("status"), told.pop("reason")) == (str(ACTION_ID), state.value, "BURST")
     assert set(told.values()) == {None}
+    assert told.pop("reasonDetails") is None
     assert set(told) == {"scoreIncrement", "previousScore", "newScore", "previousRank", "rank", "rankChange"}
 
 

@@ -9,14 +9,14 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 
 from scoreboard.domain import errors
-from scoreboard.domain.actions import SETTLED, ActionType, ComputedPoints, FixedPoints, Proof, Speed, Time, TimeBy
+from scoreboard.domain.actions import ActionType, ComputedPoints, FixedPoints, Proof, Speed, Time, TimeBy
 from scoreboard.domain.standings import iso
 from scoreboard.live.hub import Expectation
 from scoreboard.live.mailbox import Deadline
 from scoreboard.services.accept_action import Completion, accept_action
 from scoreboard.services.issue_action import issue_action, player_of
 from scoreboard.services.outcomes import outcome_json, outcome_of
-from scoreboard.services.read_action import read_action, with_rank
+from scoreboard.services.read_action import read_action
 from scoreboard.store import actions
 from scoreboard.store.actions import Action
 from scoreboard.store.sessions import Caller
@@ -112,7 +112,7 @@ def complete_action(body: schemas.ActionCompletion) -> Response:
         return _completed(parts, body.action_id, _accept(parts, caller, player, completion))
     with parts.hub.expect(body.action_id) as expectation:
         stored = _accept(parts, caller, player, completion)
-        if stored is None or stored.state not in SETTLED:
+        if stored is None or not stored.is_told:
             with parts.admission.pause() as may_wait:
                 stored = _await(parts, expectation, body.action_id, wait_s if may_wait else 0)
     response = (
@@ -128,7 +128,7 @@ def _await(parts: Parts, expectation: Expectation, action_id: UUID, wait_s: floa
     while expectation.wait(min(deadline.left_s, _LOOK_S)) is None:
         with parts.database.read() as connection:
             stored = actions.get_action(connection, action_id)
-        if deadline.left_s <= 0 or (stored is not None and stored.state in SETTLED):
+        if deadline.left_s <= 0 or (stored is not None and stored.is_told):
             return stored
     return None
 
@@ -136,16 +136,17 @@ def _await(parts: Parts, expectation: Expectation, action_id: UUID, wait_s: floa
 @blueprint.get("/<uuid:action_id>")
 @Operation("Where an action stands", access=Access.USER, answer=answers.ActionInfo, errors=[errors.NotFound])
 def show_action(action_id: UUID) -> Response:
-    """For its owner, the system account that acted for its owner, and admins."""
+    """For its owner, the system account that acted for its owner, and admins. `data` is what came with the proof."""
     parts = current_parts()
     caller = current_caller()
-    action = read_action(parts.database, parts.board, caller=caller, action_id=action_id, now=parts.clock())
+    action = read_action(parts.database, caller=caller, action_id=action_id, now=parts.clock())
     return answer(
         {
             "actionId": str(action.id),
             "actionType": action.action_type,
             "status": action.state.value,
             "reason": action.reason,
+            "reasonDetails": action.reason_details,
             "issuedAt": iso(action.issued_at),
             "acceptedAt": iso(action.accepted_at) if action.accepted_at else None,
             "settledAt": iso(action.settled_at) if action.settled_at else None,
@@ -153,6 +154,7 @@ def show_action(action_id: UUID) -> Response:
             "previousScore": action.previous_score,
             "newScore": action.new_score,
             "rank": action.rank,
+            "data": action.data,
         }
     )
 
@@ -174,9 +176,8 @@ def _accept(parts: Parts, caller: Caller, player: UUID, completion: Completion) 
 
 
 def _completed(parts: Parts, action_id: UUID, stored: Action | None) -> Response:
-    if stored is not None and stored.state in SETTLED:
-        action = with_rank(parts.board, stored)
-        return _outcome_answer(outcome_json(outcome_of(action), action.previous_rank, action.rank))
+    if stored is not None and stored.is_told:
+        return _outcome_answer(outcome_json(outcome_of(stored), stored.previous_rank, stored.rank))
     data = {"actionId": str(action_id), "status": "accepted", "statusUrl": _status_url(action_id)}
     return answer(data, 202)
 

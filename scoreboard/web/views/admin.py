@@ -4,27 +4,41 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, Response
+from pydantic import BaseModel
 
 from scoreboard.domain import errors
 from scoreboard.domain.accounts import Status, username_key
 from scoreboard.domain.standings import iso
 from scoreboard.live.broker import request_rebuild
+from scoreboard.services.account import Account
 from scoreboard.services.figures import count_accounts, read_backlog
 from scoreboard.services.moderate import Moderation
-from scoreboard.store import audit, users
+from scoreboard.services.order_rebuild import order_rebuild
+from scoreboard.store import users
 from scoreboard.store.audit import AuditEvent
-from scoreboard.store.users import User
+from scoreboard.store.audit_trail import AuditFilter, Place, list_events
 from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller
 from scoreboard.web.cursors import decode_cursor, encode_cursor
+from scoreboard.web.idempotency import keyed_request
 from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.origin import request_origin
 from scoreboard.web.parts import current_parts
 
 blueprint = Blueprint("admin", __name__, url_prefix="/v1/admin")
+
+# What the changes of an account have in common.
+_MEASURE: dict[str, Any] = {
+    "access": Access.ADMIN,
+    "body": schemas.ReasonBody,
+    "answer": answers.AdminUser,
+    "errors": [errors.NotFound],
+    "takes_idempotency_key": True,
+}
 
 
 @blueprint.get("/users")
@@ -43,7 +57,7 @@ def search(query: schemas.UsersQuery) -> Response:
     page = found[: query.limit]
     more = len(found) > query.limit
     next_cursor = encode_cursor(page[-1].created_at.isoformat(), page[-1].id.hex) if more else None
-    return answer({"items": [_user_json(user) for user in page], "nextCursor": next_cursor})
+    return answer({"items": [Account.of(user).as_json() for user in page], "nextCursor": next_cursor})
 
 
 def _place(cursor: list[int | str] | None) -> tuple[datetime, UUID] | None:
@@ -62,77 +76,85 @@ def show_user(user_id: UUID) -> Response:
         user = users.get_user(connection, user_id)
     if user is None:
         raise errors.NotFound("There is no such account.")
-    return answer(_user_json(user))
+    return answer(Account.of(user).as_json())
 
 
 @blueprint.post("/users/<uuid:user_id>/ban")
-@Operation("Ban", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
+@Operation("Ban", **_MEASURE)
 def ban(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Off the board, signed out, streams ended, all at once."""
-    return answer(_user_json(_moderation().ban(user_id, body.reason)))
+    return answer(_moderation(body).ban(user_id, body.reason).as_json())
 
 
 @blueprint.post("/users/<uuid:user_id>/unban")
-@Operation("Unban", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
+@Operation("Unban", **_MEASURE)
 def unban(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Back on the board, in the place where the score belongs."""
-    return answer(_user_json(_moderation().unban(user_id, body.reason)))
+    return answer(_moderation(body).unban(user_id, body.reason).as_json())
 
 
 @blueprint.post("/users/<uuid:user_id>/flag")
-@Operation("Flag", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
+@Operation("Flag", **_MEASURE)
 def flag(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Suspicious from now on: one completion a minute."""
-    return answer(_user_json(_moderation().flag(user_id, body.reason)))
+    return answer(_moderation(body).flag(user_id, body.reason).as_json())
 
 
 @blueprint.post("/users/<uuid:user_id>/clear")
-@Operation("Clear", access=Access.ADMIN, body=schemas.ReasonBody, answer=answers.AdminUser, errors=[errors.NotFound])
+@Operation("Clear", **_MEASURE)
 def clear(user_id: UUID, body: schemas.ReasonBody) -> Response:
     """Takes a flag back; a ban stays."""
-    return answer(_user_json(_moderation().clear(user_id, body.reason)))
+    return answer(_moderation(body).clear(user_id, body.reason).as_json())
 
 
 @blueprint.post("/users/<uuid:user_id>/adjust")
-@Operation(
-    "Adjust a score", access=Access.ADMIN, body=schemas.Adjustment, answer=answers.AdminUser, errors=[errors.NotFound]
-)
+@Operation("Adjust a score", **{**_MEASURE, "body": schemas.Adjustment})
 def adjust(user_id: UUID, body: schemas.Adjustment) -> Response:
     """Adds points, or takes some with a negative amount; a ledger entry says who and why."""
     if body.amount == 0:
         raise errors.ValidationFailed({"amount": "must not be 0"})
-    return answer(_user_json(_moderation().adjust(user_id, body.amount, body.reason)))
+    return answer(_moderation(body).adjust(user_id, body.amount, body.reason).as_json())
 
 
 @blueprint.get("/audit")
 @Operation("The audit log", access=Access.ADMIN, query=schemas.AuditQuery, answer=answers.AuditPage)
 def list_audit(query: schemas.AuditQuery) -> Response:
     """Newest first; `userId` matches whoever acted or was acted upon."""
-    cursor = decode_cursor(query.cursor, [int])
-    question = partial(
-        audit.list_events,
-        event=query.event,
-        user_id=query.user_id,
-        since=query.since,
-        until=query.until,
-        before_id=int(cursor[0]) if cursor else None,
-        limit=query.limit + 1,
-    )
-    found = current_parts().database.read_stale(question)
+    wanted = AuditFilter(query.event, query.user_id, query.since, query.until)
+    place = _audit_place(decode_cursor(query.cursor, [int, int, str, int, int]))
+    found = current_parts().database.read_stale(partial(list_events, wanted=wanted, after=place, limit=query.limit + 1))
     page = found[: query.limit]
-    next_cursor = encode_cursor(page[-1].id or 0) if len(found) > query.limit else None
-    return answer({"items": [_audit_json(event) for event in page], "nextCursor": next_cursor})
+    next_cursor = encode_cursor(*page[-1][1].as_parts()) if len(found) > query.limit else None
+    return answer({"items": [_audit_json(event) for event, _ in page], "nextCursor": next_cursor})
+
+
+def _audit_place(cursor: list[Any] | None) -> Place | None:
+    if cursor is None:
+        return None
+    try:
+        return Place.of_parts(*cursor)
+    except ValueError:
+        raise errors.ValidationFailed({"cursor": "is not a cursor of this list"}) from None
 
 
 @blueprint.post("/leaderboard/rebuild")
-@Operation("Rebuild the board from Postgres", access=Access.ADMIN, answer=answers.RebuildStarted, status=202)
+@Operation(
+    "Rebuild the board from Postgres",
+    access=Access.ADMIN,
+    answer=answers.RebuildStarted,
+    status=202,
+    takes_idempotency_key=True,
+)
 def rebuild() -> Response:
     """A worker does it; Postgres serves the board meanwhile."""
     parts = current_parts()
-    request_rebuild(parts.celery)
-    with parts.database.write() as connection:
-        actor = current_caller().user_id
-        audit.record(connection, AuditEvent("leaderboard.rebuild_requested", actor, origin=request_origin()))
+    order_rebuild(
+        parts.database,
+        lambda: request_rebuild(parts.celery),
+        admin=current_caller(),
+        origin=request_origin(),
+        request=keyed_request(current_caller()),
+    )
     return answer({"status": "started"}, 202)
 
 
@@ -155,29 +177,16 @@ def show_stats() -> Response:
     )
 
 
-def _moderation() -> Moderation:
+def _moderation(body: BaseModel) -> Moderation:
     parts = current_parts()
-    return Moderation(parts.database, parts.standings, parts.events, current_caller(), request_origin())
-
-
-def _user_json(user: User) -> dict[str, object]:
-    return {
-        "id": str(user.id),
-        "username": user.username,
-        "email": user.email,
-        "role": user.role.value,
-        "status": user.status.value,
-        "isHidden": user.is_hidden,
-        "score": user.score,
-        "totalActions": user.total_actions,
-        "lastActionAt": iso(user.last_action_at) if user.last_action_at else None,
-        "createdAt": iso(user.created_at),
-    }
+    caller = current_caller()
+    request = keyed_request(caller, body)
+    return Moderation(parts.database, parts.standings, parts.events, caller, request_origin(), request)
 
 
 def _audit_json(event: AuditEvent) -> dict[str, object]:
     return {
-        "id": event.id,
+        "id": str(event.id) if isinstance(event.id, UUID) else event.id,
         "at": iso(event.at) if event.at else None,
         "event": event.event,
         "actorId": str(event.actor_id) if event.actor_id else None,
