@@ -15,7 +15,7 @@ from typing import BinaryIO
 import orjson
 import structlog
 
-# A busy process writes some thousand lines a second; whoever follows the log sees them this much later.
+# A busy process writes some thousand lines a second; a reader of the log sees them this much later.
 _FLUSH_S = 0.2
 # Texts of libraries may quote what was sent to them; the longest that says something is a stack trace.
 _TEXT_MAX, _STACK_MAX = 4_000, 20_000
@@ -46,7 +46,7 @@ def configure_logging(level: str, more: Sequence[structlog.types.Processor] = ()
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                # Not earlier: whoever else takes the record, such as Sentry, wants the exception itself.
+                # Not earlier: other handlers of the record, such as Sentry, want the exception itself.
                 structlog.processors.format_exc_info,
                 bound_texts,
                 structlog.processors.JSONRenderer(serializer=_line),

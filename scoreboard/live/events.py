@@ -96,7 +96,7 @@ def for_user(
     action_id: UUID | None = None,
     outcome: Mapping[str, object] | None = None,
 ) -> Entry:
-    """Private events of one player; ``outcome`` wakes whoever waits for the action."""
+    """Private events of one player; ``outcome`` wakes the requests that wait for the action."""
     payload = orjson.dumps([(event.type, event.data) for event in events])
     return Entry(f"user:{user_id}", payload, len(events), action_id, orjson.dumps(outcome) if outcome else b"")
 

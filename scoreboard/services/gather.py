@@ -1,9 +1,9 @@
-"""Group commit: requests that come at about the same time share one question to a server.
+"""Group commit: requests that arrive at about the same time share one query to a server.
 
-Whoever comes first asks for all who are there; those who come meanwhile wait for the
-next question, and the first of them asks it. So a lone request waits for nobody and
-runs where it was called, and under load the questions grow with the crowd: once they
-have company, whoever asks next waits some milliseconds for more of it.
+One query runs at a time. Requests that arrive meanwhile wait for the next one, and the
+first of them runs it for all. A lone request does not wait and runs where it was called.
+Under load a batch grows with the crowd: after a query that was shared, the next waits
+some milliseconds for more requests.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Gather(Generic[Item, Answer]):
         try:
             place.news.acquire()
         except BaseException:
-            # Interrupted: whoever has just been made the leader hands that on.
+            # Interrupted: a waiter that has just been made the leader hands that on.
             with self._lock:
                 place.is_over = True
                 if place in self._waiting:

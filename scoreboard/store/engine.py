@@ -57,7 +57,7 @@ def make_engine(
     lock_timeout_s: float = _LOCK_TIMEOUT_S,
     pooler: Pooler = "session",
 ) -> sa.Engine:
-    """A lazily connecting engine; call it after fork. ``name`` shows in pg_stat_activity. Time-outs of 0 are none."""
+    """A lazily connecting engine; call it after fork. ``name`` shows in pg_stat_activity. A time-out of 0 is off."""
     engine = sa.create_engine(
         url,
         isolation_level="AUTOCOMMIT" if is_autocommit else "READ COMMITTED",

@@ -20,7 +20,7 @@ from scoreboard.store.fitness import READ_ONLY, SCRIPTS, DatabaseUnfitError, rea
 _LOCK = 0x5C0_3116
 # Another migrator is waited for: longer than any migration of ours, shorter than a release phase may take.
 _OTHERS_WAIT_S = 900.0
-# Whoever waits for a table's lock makes all wait who come after: no request may notice it.
+# A statement that waits for a table's lock makes all later ones wait too; no request may notice it.
 _LOCK_TIMEOUT_S = 0.5
 # Then the others get their turn, before it is tried again.
 _PAUSE_S = 1.0

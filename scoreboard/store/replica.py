@@ -31,7 +31,7 @@ class Answered(Generic[Value]):
 
 
 class Replica:
-    """Answers questions as long as it can; whoever asks goes to the primary otherwise."""
+    """Answers questions as long as it can; otherwise the caller goes to the primary."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""Admission: how many requests a process works on at a time. The rest is told at once to come back.
+"""Admission: how many requests a process has in progress at a time. Further ones get 503 at once.
 
-More than a process can do would only wait, and every wait would grow: by Little's law the
-time to an answer is what is under way divided by what is done in a second, so a bound on
-the one bounds the other.
+More requests than a process can do would only wait, and every wait would grow: by Little's law
+the time to an answer is the number of requests in progress divided by the throughput, so a
+bound on the one bounds the other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# Whoever asks whether the process lives has to hear that it does.
+# Probes must reach a full process.
 _ALWAYS = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 # Requests that may wait for an outcome (`Prefer: wait`) without work: a greenlet of some 20 KB each.
 PARKED_MAX = 1_000

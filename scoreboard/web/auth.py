@@ -183,10 +183,10 @@ def drop_cookies_on_refusal(body_token: str | None) -> None:
 
 
 def load_caller() -> None:
-    """Find out who calls, before limits are counted; a bad credential is raised later, by who needs to know.
+    """Find the caller before limits are counted; a bad credential is raised later, by the operation that needs one.
 
     Leaves ``g.caller`` and ``g.caller_error``; requests without credentials cost nothing.
-    An operation that has its own statement check the caller gets whoever is remembered.
+    An operation whose own statement rechecks the caller gets the cached one.
     """
     g.caller, g.caller_error, g.access_expires_at, g.is_recalled = None, None, None, False
     try:

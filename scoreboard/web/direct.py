@@ -2,9 +2,9 @@
 
 The view lets gunicorn write headers and first frames, then takes a duplicate of the
 socket and gives the request back: no greenlet, no request, no generator stays behind.
-From then on each event costs one non-blocking ``write`` per browser. Whoever does not
-take all of it is drained by a greenlet of their own and gets only the newest board;
-whoever takes nothing for half a minute is closed. Needs ``StreamWorker``.
+From then on each event costs one non-blocking ``write`` per browser. A browser that does
+not take all of it gets a greenlet of its own, which drains the rest and then sends only
+the newest board. One that takes nothing for half a minute is closed. Needs ``StreamWorker``.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class SocketOutlet:
 
 
 def bound(connection: Any) -> None:
-    """Bound what a browser that doesn't read can cost, whoever writes to it: kernel buffer and waiting time."""
+    """Bound what a browser that doesn't read can cost: kernel buffer and waiting time."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     connection.settimeout(STALLED_S)
 

@@ -57,7 +57,7 @@ def add_request_id(_logger: object, _method: str, event: structlog.types.EventDi
 
 
 def steady_headers(settings: Settings) -> list[tuple[str, str]]:
-    """What every answer carries, whoever gives it."""
+    """The headers of every answer."""
     return [*STEADY_HEADERS, *([_HTTPS_HEADER] if settings.is_production else [])]
 
 
@@ -81,7 +81,7 @@ class _Observer:
         if self._has_friends:
             # A cache may not show one site the answer that was meant for another, or for none.
             response.vary.add("Origin")
-        # Whoever may be kept says so; everything else, figures and redirects too, is nobody's to keep.
+        # Responses are uncacheable unless the view says otherwise, figures and redirects too.
         if "Cache-Control" not in response.headers:
             response.headers.add("Cache-Control", "no-store")
         if response.status_code not in (429, 503):

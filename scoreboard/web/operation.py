@@ -63,7 +63,7 @@ class Operation:
     is_body_optional: bool = False
     # Answers 304 to a matching If-None-Match.
     has_etag: bool = False
-    # What it writes, it writes only if the caller is still who they were: so whoever is remembered will do.
+    # The write rechecks session, role and status, so a cached caller is enough.
     confirms_caller: bool = False
     # A change that may be sent again under the same Idempotency-Key.
     takes_idempotency_key: bool = False
@@ -80,7 +80,7 @@ class Operation:
                 if self.body is not None:
                     arguments["body"] = parse_body(self.body, is_optional=self.is_body_optional)
             except (ScoreboardError, HTTPException):
-                # Whoever isn't let in any more is told so, and nothing else.
+                # A caller whose session has ended learns that first, and nothing else.
                 confirm_caller()
                 raise
             return _for_the_true_caller(view, arguments)
@@ -91,7 +91,7 @@ class Operation:
 
 
 def _for_the_true_caller(view: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """What the view answers; asked once more if its caller was remembered, and is another one by now."""
+    """The view's answer; the view runs once more if its cached caller turns out to be out of date."""
     try:
         return view(**arguments)
     except CallerChanged:

@@ -131,7 +131,7 @@ def current_operation() -> Operation | None:
 def _make_database(settings: Settings) -> Database:
     assert settings.database_url is not None
     size = settings.database_pool_size
-    # Of those questions that many requests share each kind is under way once at a time.
+    # Each kind of coalesced query runs one at a time, so it needs one connection.
     shared = min(_SHARED_QUESTIONS, size // 2)
     replica = settings.database_replica_url
     make = partial(make_engine, name="web", statement_timeout_s=REQUEST_STATEMENT_S, pooler=settings.database_pooler)

@@ -1,4 +1,4 @@
-"""What a refusal says, whoever gives it: a view, the gate before the application, or the server itself."""
+"""The body of a refusal, the same from a view, the gate before the application, and the server itself."""
 
 from __future__ import annotations
 

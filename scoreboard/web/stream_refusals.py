@@ -16,7 +16,7 @@ from flask import Response
 
 STREAM_PATH = "/v1/leaderboard/stream"
 MIMETYPE = "text/event-stream"
-# What a client cannot mend in its request; the rest is a mistake in the client, plain for whoever wrote it.
+# Refusals that a client can't mend in its request. The others are mistakes in the client, shown to its author.
 _STATUSES = frozenset({401, 403, 429, 503})
 # An EventSource left to itself comes back by this; the module closes it and keeps the time.
 _RETRY_DEFAULT_S = 5

@@ -119,7 +119,7 @@ def adjust(user_id: UUID, body: schemas.Adjustment) -> Response:
 @blueprint.get("/audit")
 @Operation("The audit log", access=Access.ADMIN, query=schemas.AuditQuery, answer=answers.AuditPage)
 def list_audit(query: schemas.AuditQuery) -> Response:
-    """Newest first; `userId` matches whoever acted or was acted upon."""
+    """Newest first; `userId` matches the actor or the target."""
     wanted = AuditFilter(query.event, query.user_id, query.since, query.until)
     place = _audit_place(decode_cursor(query.cursor, [int, int, str, int, int]))
     found = current_parts().database.read_stale(partial(list_events, wanted=wanted, after=place, limit=query.limit + 1))

@@ -38,21 +38,21 @@ _RETRY_S = 5
 @blueprint.get("/health")
 @Operation("Up or not", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
 def health() -> Response:
-    """503 when Postgres does not answer, takes no writes or isn't migrated; the service goes on without Redis."""
+    """503 when PostgreSQL does not answer, takes no writes or is not migrated. Redis is not needed."""
     return _health_answer(check_postgres(current_parts().database).status)
 
 
 @blueprint.get("/health/live")
-@Operation("The process lives", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
+@Operation("Liveness", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
 def liveness() -> Response:
-    """For whoever restarts processes: asks nothing and nobody, as a restart mends no other server."""
+    """For liveness probes: 200 while this process answers. It asks no server, because a restart would not mend one."""
     return _health_answer("ok")
 
 
 @blueprint.get("/health/ready")
-@Operation("May be sent callers", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
+@Operation("Readiness", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
 def readiness() -> Response:
-    """For load balancers: `degraded` (200) while the board and its streams are served and nothing can be written.
+    """For load balancers: `degraded` (200) while the board and its streams are served but writes are not possible.
 
     503 when neither is possible, or when PostgreSQL isn't fit: not migrated, another encoding, rights missing.
     """
