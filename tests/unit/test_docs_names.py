@@ -143,3 +143,15 @@ def test_the_parts_of_health_are_those_of_the_code() -> None:
 def test_the_glossary_or_the_api_page_explains_every_role_and_state(word: str) -> None:
     glossary = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
     assert re.search(rf"\b{word}\b", glossary) or re.search(rf"^\| {word} \|", API, re.MULTILINE)
+
+
+def test_the_glossary_has_each_term_once() -> None:
+    glossary = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\*\*([^*]+)\*\*", glossary, re.MULTILINE)
+    assert len(terms) > 50
+    assert len(terms) == len(set(terms))
+
+
+@pytest.mark.parametrize("page", LIVING, ids=lambda page: page.name)
+def test_no_sentence_is_bent_around_whoever(page: Path) -> None:
+    assert re.findall(r"(?i)\bwhoever\b|\bthat is none\b|\bnobody's\b", page.read_text(encoding="utf-8")) == []
