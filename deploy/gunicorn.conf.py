@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -31,8 +33,22 @@ def _raise_open_files_limit() -> int:
 
 
 def _metrics_folder() -> str:
-    """Where the processes put their metrics so that one of them can add them up; a new one when none is given."""
-    return environment_with().get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix="scoreboard-metrics-")
+    """Where the processes put their metrics so that one of them can add them up.
+
+    One of our own per port when none is given: the next start goes on with it, so none is left behind.
+    """
+    given = environment_with().get("PROMETHEUS_MULTIPROC_DIR")
+    if given:
+        return given
+    folder = Path(tempfile.gettempdir()) / f"scoreboard-metrics-{os.geteuid()}-{_settings.port}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    except OSError:
+        # Full, or a file of that name: each process then shows what it has counted itself.
+        is_ours = False
+    return str(folder) if is_ours else ""
 
 
 # Only this machine in development, whose secrets everybody knows.
@@ -84,10 +100,3 @@ raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_metrics_folder()}"]
 def post_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn's signature
     """Let the process finish what it is at before another one takes its core."""
     calm_scheduling()
-
-
-def child_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn's signature
-    """Take a dead worker's gauges out of the sums."""
-    from prometheus_client.multiprocess import mark_process_dead
-
-    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -1,12 +1,13 @@
-"""What is counted. Several processes share the figures through PROMETHEUS_MULTIPROC_DIR."""
+"""What is counted. The numbers are in ``BOOK``, which the processes of a host share, and workers send to Redis."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from prometheus_client import Counter, Gauge, Histogram, values
 
-from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.multiprocess import mark_process_dead
+from scoreboard.metric_values import BOOK, StoredValue
+
+# prometheus_client asks this name for each number, and would map files into memory: see metric_values.py.
+values.ValueClass = StoredValue.make
 
 # From a cache hit to a request that is about to be given up.
 _LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -44,17 +45,6 @@ DEGRADED = Counter(
 )
 REBUILDS = Counter("scoreboard_rebuilds_total", "Rebuilds of the board from PostgreSQL")
 
-
-def forget_dead_processes(folder: Path) -> None:
-    """Take the gauges of ended processes out of the sums, also after the master was killed with them.
-
-    ``folder``: PROMETHEUS_MULTIPROC_DIR. Its processes are of this machine.
-    """
-    for file in folder.glob("gauge_live*.db"):
-        pid = int(file.stem.rpartition("_")[2])
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
-        except PermissionError:
-            continue  # alive, under another account
+for _metric in [each for each in globals().values() if isinstance(each, (Counter, Gauge, Histogram))]:
+    for _family in _metric.describe():
+        BOOK.explain(_family.name, _family.documentation)

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import structlog
 from celery import Celery
 from celery.signals import (
+    beat_init,
     celeryd_init,
     setup_logging,
     task_postrun,
     task_prerun,
     worker_init,
     worker_process_init,
+    worker_process_shutdown,
     worker_ready,
 )
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from config import Settings, SettingsError
 from scoreboard.live.broker import CONSUMER_TIMEOUT_S, make_celery
 from scoreboard.logs import configure_logging
+from scoreboard.metric_values import BOOK, read_folder
 from scoreboard.scheduling import calm_scheduling
 from scoreboard.store.engine import STATEMENT_S
 from scoreboard.store.patience import give_up_on_silence, wait_in_thread
 from scoreboard.tracing import init_reports, init_tracing, log_processors
 from workers.schedule import SCHEDULE
+from workers.share_metrics import send_metrics, share_metrics
 
 
 def create_celery(settings: Settings) -> Celery:
@@ -62,22 +69,52 @@ def _start_reports(**_: Any) -> None:
 
 @worker_ready.connect
 def _show_metrics(**_: Any) -> None:
-    """For workers on machines of their own, whose figures no web process can add to its answer."""
-    if settings.worker_metrics_port:
+    """For workers that Prometheus asks by themselves, instead of adding them to what the web answers."""
+    folder = settings.prometheus_multiproc_dir
+    if settings.worker_metrics_port and folder:
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        registry.register(_Counts(folder))
         start_http_server(settings.worker_metrics_port, registry=registry)
+
+
+class _Counts(Collector):
+    """What this worker's processes have counted."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        yield from BOOK.families(read_folder(self._folder))
 
 
 @worker_process_init.connect
 def _start_process(**_: Any) -> None:
     init_tracing(settings, "worker")
+    _share_metrics()
     calm_scheduling()
     give_up_on_silence(wait_in_thread, STATEMENT_S)
     # What is loaded by now stays: searching it for garbage again and again was a sixth of a settlement's time. The
     # objects of a batch of a thousand are about fifty thousand, and all but exceptions go without a search.
     gc.freeze()
     gc.set_threshold(100_000)
+
+
+@worker_process_shutdown.connect
+def _end_process(**_: Any) -> None:
+    send_metrics()
+
+
+@beat_init.connect
+def _start_beat(**_: Any) -> None:
+    share_metrics(settings.redis_url)
+
+
+def _share_metrics() -> None:
+    if settings.worker_metrics_port and settings.prometheus_multiproc_dir:
+        BOOK.begin()
+        BOOK.keep_in(settings.prometheus_multiproc_dir)
+    else:
+        share_metrics(settings.redis_url)
 
 
 @task_prerun.connect

@@ -23,7 +23,9 @@ from scoreboard.live.doorbell import Doorbell
 from scoreboard.live.events import EventLog
 from scoreboard.live.hub import Hub
 from scoreboard.live.places import StreamPlaces
+from scoreboard.live.shared_counts import SharedCounts
 from scoreboard.live.standings import Standings
+from scoreboard.metric_values import BOOK
 from scoreboard.services.action_tokens import TokenBox
 from scoreboard.services.caller_lookup import CallerLookup
 from scoreboard.services.catalogue import Catalogue, load_catalogue
@@ -71,6 +73,7 @@ class Parts:
     doorbell: Doorbell
     passwords: Passwords
     tokens: TokenBox
+    shared_counts: SharedCounts
     board_watch: BoardWatch = field(default_factory=BoardWatch)
 
     def broker_length(self) -> int:
@@ -86,6 +89,8 @@ def build_parts(settings: Settings) -> Parts:
         raise ValueError("DATABASE_URL and REDIS_URL are needed; `scoreboard run` sets them for its own servers")
     if monkey.is_module_patched("socket"):
         _let_psycopg2_yield()
+    if settings.prometheus_multiproc_dir:
+        BOOK.keep_in(settings.prometheus_multiproc_dir)
     database = _make_database(settings)
     client = make_client(settings.redis_url)
     standings, events = Standings(client), EventLog(client)
@@ -115,6 +120,7 @@ def build_parts(settings: Settings) -> Parts:
         doorbell=Doorbell(Ringer(celery), metrics.DEGRADED.labels("broker", "doorbell").inc),
         passwords=Passwords(_hash_runner()),
         tokens=TokenBox(settings.action_keys),
+        shared_counts=SharedCounts(client),
     )
 
 

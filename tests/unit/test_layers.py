@@ -14,7 +14,14 @@ import pytest
 from config import ROOT
 
 # Helpers of every process: logs, metrics, tracing, the version.
-SHARED = {"scoreboard", "scoreboard.logs", "scoreboard.metrics", "scoreboard.scheduling", "scoreboard.tracing"}
+SHARED = {
+    "scoreboard",
+    "scoreboard.logs",
+    "scoreboard.metrics",
+    "scoreboard.metric_values",
+    "scoreboard.scheduling",
+    "scoreboard.tracing",
+}
 # What the settings are checked by, and what is made of them.
 NOTATIONS = {"scoreboard.redis_url"}
 BELOW_WEB = {"scoreboard.services", "scoreboard.store", "scoreboard.live", "scoreboard.domain", "config", *SHARED}
@@ -31,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "scoreboard.local": {"config", *NOTATIONS},
     "scoreboard.replay": set(),
     "scoreboard.logs": {"config"},
-    "scoreboard.metrics": set(),
+    "scoreboard.metrics": {"scoreboard.metric_values"},
+    "scoreboard.metric_values": set(),
     "scoreboard.scheduling": set(),
     "scoreboard.tracing": {"config", "scoreboard"},
     "scoreboard.__main__": {"scoreboard.cli"},

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from scoreboard import __version__, metrics
+from scoreboard import __version__
 from scoreboard.domain.accounts import Role
 from scoreboard.domain.errors import (
     AccountBanned,
@@ -20,6 +19,7 @@ from scoreboard.domain.errors import (
     ServiceUnavailable,
     TokenExpired,
 )
+from scoreboard.metric_values import BOOK, Series
 from scoreboard.services.figures import check_parts, check_postgres, check_readiness, overall, read_backlog
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.web import answers
@@ -97,11 +97,8 @@ def show_metrics() -> Response:
     """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token."""
     _check_operator()
     app = current_parts()
-    registry = REGISTRY
-    if app.settings.prometheus_multiproc_dir:
-        metrics.forget_dead_processes(app.settings.prometheus_multiproc_dir)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+    registry.register(_Counts(app))
     collected = generate_latest(registry) + generate_latest(_live_figures(app))
     return Response(collected, content_type=CONTENT_TYPE_LATEST)
 
@@ -110,6 +107,18 @@ def _live_figures(parts: Parts) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(_LiveFigures(parts))
     return registry
+
+
+class _Counts(Collector):
+    """What this host's web processes have counted, and all workers."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterator[Metric]:
+        sent = {Series.parse(key): number for key, number in self._parts.shared_counts.read().items()}
+        of_workers = {series: number for series, number in sent.items() if series is not None}
+        yield from BOOK.families([*BOOK.of_host(), of_workers])
 
 
 class _LiveFigures(Collector):
