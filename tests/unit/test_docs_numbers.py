@@ -11,18 +11,22 @@ from typing import NamedTuple
 import pytest
 
 from config import ROOT, Settings
+from scoreboard import logs
 from scoreboard.cli import keys
 from scoreboard.domain.accounts import PASSWORD_MAX, PASSWORD_MIN, USERNAME_MAX, USERNAME_MIN
 from scoreboard.domain.actions import DATA_MAX_BYTES
 from scoreboard.domain.rules import BURST_MAXIMUM, BURST_WINDOW, CLOCK_TOLERANCE_MS
 from scoreboard.domain.standings import TOP_SIZE
-from scoreboard.live import doorbell, events, hub
+from scoreboard.live import doorbell, events, hub, places
 from scoreboard.live.broker import QUEUE_MAX_MESSAGES
 from scoreboard.live.mailbox import PRIVATE_MAX
 from scoreboard.local.supervisor import LOG_BYTES
 from scoreboard.replay.run import REGISTERING
 from scoreboard.services import catalogue, figures, housekeeping, sweep, verify
-from scoreboard.web import schemas, stream
+from scoreboard.services import gather as coalesce
+from scoreboard.store import clock, engine, patience
+from scoreboard.store.patience import CONNECT_S
+from scoreboard.web import observe, schemas, stream, worker
 from scoreboard.web.bodies import BODY_MAX_BYTES, BODY_WAIT_S
 from scoreboard.web.direct import STALLED_S
 from scoreboard.web.preferences import WAIT_MAX_S
@@ -33,6 +37,21 @@ RATES = {name: re.findall(r"(\d+)/", str(DEFAULTS[name])) for name in DEFAULTS i
 COMPLETIONS = RATES["rate_limit_complete"]
 PERIODS = tuple(SCHEDULE[name]["schedule"] for name in ("sweep", "ensure-board", "compare-board", "housekeeping"))
 BURST_S = BURST_WINDOW.total_seconds()
+SLACK_S = patience._MORE_THAN_STATEMENT_S
+ANSWER_S = engine.REQUEST_STATEMENT_S + SLACK_S
+CUT = (logs._TEXT_MAX, logs._STACK_MAX, observe.PATH_MAX)
+LEASE = (places._LEASE_S, places._RENEW_S)
+RHYTHM = (doorbell._PERIOD_S * 1000, doorbell._BUSY_PERIOD_S * 1000, doorbell._BUSY_PER_S)
+
+
+def browser(module: str, constant: str) -> float:
+    """A constant of the browser's module."""
+    source = (ROOT / f"scoreboard/web/static/scoreboard/{module}.js").read_text(encoding="utf-8")
+    found = re.search(rf"^const {constant} = ([0-9_.]+);", source, re.MULTILINE)
+    assert found, f"{module}.js has no {constant}"
+    return float(found[1])
+
+
 # What is said in words up to here; beyond, in digits.
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -94,6 +113,24 @@ SAID = (
     Said("docs/architecture.md", "one message of up to {} ids", (doorbell.BATCH_MAX,)),
     Said("docs/architecture.md", "rows accepted over {} s ago", (sweep.LEFT_BEHIND_S,)),
     Said("docs/architecture.md", "about {} entries", (events.STREAM_MAX_ENTRIES,)),
+    Said("docs/operations.md", "web ends its streams over {} s", (worker._SPREAD_S,)),
+    Said("docs/operations.md", "They take batches of up to {} actions", (max(doorbell.BATCH_MAX, sweep._BATCH),)),
+    Said("docs/operations.md", "PostgreSQL | {} s; requests in progress", (coalesce._WAIT_S,)),
+    Said("docs/operations.md", "an answer may take {} s ({} more than the statement itself)", (ANSWER_S, SLACK_S)),
+    Said("docs/operations.md", "connecting {} s, getting a free connection {} s", (CONNECT_S, engine._POOL_TIMEOUT_S)),
+    Said("docs/operations.md", "in a worker | {} s |", (engine.STATEMENT_S + SLACK_S,)),
+    Said("docs/operations.md", "an answer may take {} s, getting a free", (figures._HEALTH_S,)),
+    Said("docs/operations.md", "asks for it {} a minute", ("twice" if clock._ASK_EVERY_S == 30 else "-",)),
+    Said("docs/operations.md", "buffered for up to {} s", (logs._FLUSH_S,)),
+    Said("docs/operations.md", "cut at {} characters, stack traces at {}, paths at {}", CUT),
+    Said(
+        "docs/architecture.md", "expire after {} s | leases are renewed every {} s", (places._LEASE_S, places._RENEW_S)
+    ),
+    Said("docs/architecture.md", "at most every {} ms ({} ms above {} ids a second)", RHYTHM),
+    Said("docs/embedding.md", "At most {} are kept", (browser("completions", "MAX_QUEUED"),)),
+    Said("docs/embedding.md", "settled within {} s", (browser("completions", "WAIT_S"),)),
+    Said("docs/embedding.md", "after {} s without a first event", (browser("stream", "OPENING_MS") / 1000,)),
+    Said("docs/faq.md", "keeps up to {} of them", (browser("completions", "MAX_QUEUED"),)),
     Said("docs/replay.md", "It registers the players, {w} at a time", (REGISTERING,)),
 )
 
