@@ -19,9 +19,10 @@ from scoreboard.web.refusals import INTERNAL_ERROR
 from tests.unit.test_docs import API, OPERATIONS, PAGES, rows
 
 EMBEDDING = (ROOT / "docs/embedding.md").read_text(encoding="utf-8")
-SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "scoreboard").rglob("*.py"))}
 PYTHON = "\n".join(
-    [*SOURCES.values(), *((ROOT / "workers" / name).read_text() for name in ("tasks.py", "schedule.py"))]
+    path.read_text(encoding="utf-8")
+    for folder in ("scoreboard", "workers", "deploy")
+    for path in sorted((ROOT / folder).rglob("*.py"))
 )
 # What is written for people who operate, build or play; decisions may name what is no more.
 LIVING = [page for page in PAGES if page.parent.name != "adr" and page.name != "CHANGELOG.md"]
