@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -217,6 +218,14 @@ class Page:
     def focused_id(self) -> str | None:
         return self.driver.switch_to.active_element.get_attribute("data-testid")
 
+    def inject(self, script: str) -> str:
+        """Run a script in every page from now on, before its own; the key for :meth:`withdraw`."""
+        found = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        return str(found["identifier"])
+
+    def withdraw(self, key: str) -> None:
+        self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", {"identifier": key})
+
     def run_async(self, script: str, *arguments: Any) -> Any:
         """Run the body of an async function in the page; what it returns."""
         wrapped = f"""
@@ -246,13 +255,24 @@ def require_chromium() -> None:
 
 @contextmanager
 def running_browser(
-    width: int = 1280, height: int = 900, *, is_dark: bool = False, is_phone: bool = False
+    width: int = 1280,
+    height: int = 900,
+    *,
+    is_dark: bool = False,
+    is_phone: bool = False,
+    flags: Sequence[str] = (),
+    preferences: Mapping[str, object] = MappingProxyType({}),
 ) -> Iterator[Page]:
     """A Chromium with a new profile of its own, as a second person's would be; both are gone afterwards."""
     require_chromium()
     with tempfile.TemporaryDirectory(prefix="scoreboard-browser-", ignore_cleanup_errors=True) as profile:
         driver = webdriver.Chrome(
-            options=_options(profile, width, height, is_phone=is_phone),
+            options=_options(
+                profile,
+                [*flags, f"--window-size={width},{height}"],
+                preferences,
+                screen=(width, height) if is_phone else None,
+            ),
             service=_GuardedDriver(),
         )
         try:
@@ -281,13 +301,18 @@ class _GuardedDriver(webdriver.ChromeService):
         return [*map(str, guard), *super().command_line_args()]
 
 
-def _options(profile: str, width: int, height: int, *, is_phone: bool) -> webdriver.ChromeOptions:
+def _options(
+    profile: str, flags: Sequence[str], preferences: Mapping[str, object], *, screen: tuple[int, int] | None
+) -> webdriver.ChromeOptions:
+    """``screen``: that of a phone."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
+    for flag in (*FLAGS, f"--user-data-dir={profile}", *flags):
         options.add_argument(flag)
+    if preferences:
+        options.add_experimental_option("prefs", dict(preferences))
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    if is_phone:
-        screen = {"width": width, "height": height, "pixelRatio": 2, "touch": True}
-        options.add_experimental_option("mobileEmulation", {"deviceMetrics": screen})
+    if screen:
+        metrics = {"width": screen[0], "height": screen[1], "pixelRatio": 2, "touch": True}
+        options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
     return options

@@ -18,7 +18,8 @@ const [options, credentials] = given;
 const { Scoreboard } = await import("/static/scoreboard.js");
 const scoreboard = new Scoreboard(options);
 Object.assign(window, { scoreboard, told: [] });
-for (const type of ["state", "board", "auth", "score", "result", "dropped", "score:update", "reset"]) {
+const heard = ["state", "board", "auth", "tokens", "score", "queue", "result", "dropped", "score:update", "reset"];
+for (const type of heard) {
   scoreboard.addEventListener(type, ({ detail }) => window.told.push([type, detail]));
 }
 await scoreboard.open();
@@ -35,13 +36,13 @@ class Guest:
     page: Page
     proxy: Proxy
 
-    def open(self, player: Player | None = None, **options: int) -> None:
+    def open(self, player: Player | None = None, **options: object) -> None:
         """Load the page in the present tab, and sign in if a player is given."""
         self.page.driver.get(self.proxy.url + BLANK)
         account = player and {"username": player.username, "password": player.password}
         assert self.page.run_async(OPEN, options, account) is None
 
-    def open_live(self, player: Player | None = None, **options: int) -> None:
+    def open_live(self, player: Player | None = None, **options: object) -> None:
         self.open(player, **options)
         self.wait_state("live")
 

@@ -48,7 +48,9 @@ class Seen:
 class Proxy:
     """A running reverse proxy of one service; a context manager."""
 
-    def __init__(self, service_url: str) -> None:
+    def __init__(self, service_url: str, *, host: str = "127.0.0.1") -> None:
+        """``host``: what browsers call it."""
+        self.host = host
         target = urlsplit(service_url)
         self.target = (target.hostname or "", target.port or 80)
         self.changed = threading.Condition()
@@ -73,7 +75,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://{self.host}:{self._server.server_port}"
 
     def seen(self, path: str, since: float = 0.0) -> list[Seen]:
         """The requests of this path, oldest first."""

@@ -1,7 +1,7 @@
 /** Number trail: rounds that earn points through the service, and what is said about them. */
 
 import { animate, byId, make, setText } from "./page/dom.js";
-import { pointsText, rankChangeText, refusalText, secondsText } from "./page/texts.js";
+import { pointsText, rankChangeText, refusalText, secondsText, UNREACHABLE, untilText } from "./page/texts.js";
 import { Trail } from "./page/trail.js";
 
 /** @typedef {import("./scoreboard/types.js").Action} Action */
@@ -36,6 +36,8 @@ class Game {
   #difficulty = "easy";
   /** The difficulty of the round being played; the choice may have moved on. */
   #played = "easy";
+  /** Why the note stands there. */
+  #noteCode = "";
   /** The action whose outcome the page still waits for. */
   #awaited = "";
   /** Whether the answer to the completion is still to come; it says more than the event that may overtake it. */
@@ -66,6 +68,10 @@ class Game {
     this.#on("result", (outcome) => this.#settled(outcome));
     this.#on("dropped", ({ actionId, code, message }) => {
       if (actionId === this.#awaited && !this.#isAsking) this.#showRefusal(code, message);
+    });
+    this.#on("state", ({ state }) => {
+      const isBack = state === "live" || state === "polling";
+      if (isBack && UNREACHABLE.includes(this.#noteCode)) this.#note("");
     });
     this.#choose();
     this.#userChanged();
@@ -228,7 +234,7 @@ class Game {
   }
 
   /** @param {Outcome} outcome */
-  #showOutcome({ status, reason, scoreIncrement, rank, rankChange }) {
+  #showOutcome({ status, reason, scoreIncrement, rank, rankChange, sendsForMs }) {
     const place = rank ? `Rank ${rank}` : "";
     if (status === "applied") {
       const text = [place, rankChangeText(rankChange)].filter(Boolean).join(", ");
@@ -236,7 +242,7 @@ class Game {
     } else if (status === "held") {
       this.#show("Held", "Waiting for review. If it is approved, the points are yours.");
     } else if (status === "queued") {
-      this.#show("Kept", `${refusalText(reason)} The round is kept and sent by itself.`);
+      this.#show("Kept", `${refusalText(reason)} The round is kept, and sends itself${untilText(sendsForMs)}.`);
     } else if (status === "accepted") {
       this.#show("Sent", "The points come in a moment.");
     } else {
@@ -268,7 +274,7 @@ class Game {
   /** @param {ApiError} error */
   #notStarted(error) {
     this.#curtain("Start");
-    if (!error.retryAfterMs) return this.#note(refusalText(error.code, error.message));
+    if (!error.retryAfterMs) return this.#note(refusalText(error.code, error.message), error.code);
     this.#waitFor(error);
   }
 
@@ -287,8 +293,9 @@ class Game {
     show();
   }
 
-  /** @param {string} text */
-  #note(text) {
+  /** @param {string} text @param {string} [code] why, where it was a refusal */
+  #note(text, code = "") {
+    this.#noteCode = code;
     setText("game-note", text);
     if (text) this.announcer.say(text, true);
   }

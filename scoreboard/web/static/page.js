@@ -63,7 +63,7 @@ byId("sign-out").addEventListener("click", async () => {
     await scoreboard.logout();
   } catch {
     announcer.say("Signing out did not reach the service. Try again.", true);
-    standing.note("Signing out did not reach the service. Try again.");
+    standing.note("Signing out did not reach the service. Try again.", "NETWORK");
   }
 });
 

@@ -20,6 +20,8 @@ function input(name) {
 export class AccountForm {
   /** @type {"register" | "login"} */
   #mode = "register";
+  /** Whether the error says that the service cannot be reached. */
+  #isUnreachable = false;
 
   /** @param {import("../scoreboard.js").Scoreboard} scoreboard */
   constructor(scoreboard) {
@@ -29,6 +31,10 @@ export class AccountForm {
     byId("account-form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
+    });
+    scoreboard.addEventListener("state", (event) => {
+      const { state } = /** @type {CustomEvent} */ (event).detail;
+      if (this.#isUnreachable && (state === "live" || state === "polling")) this.#formError("");
     });
     for (const name of FIELDS) input(name).addEventListener("input", () => this.#fieldError(name, ""));
   }
@@ -110,6 +116,7 @@ export class AccountForm {
     if (taken) this.#fieldError(...taken);
     const isExplained = taken || Object.keys(fields).length > 0;
     if (unknown.length || !isExplained) this.#formError(unknown.join("; ") || message(error));
+    this.#isUnreachable = error.status === 0;
     this.#focusFirstError();
   }
 
@@ -122,6 +129,7 @@ export class AccountForm {
 
   /** @param {string} text */
   #formError(text) {
+    this.#isUnreachable = false;
     byId("form-error").hidden = !text;
     setText("form-error", text);
   }

@@ -1,7 +1,7 @@
 /** The reader's own score, rank and percentile, and their row below the ten. */
 
 import { animate, byId, setText } from "./dom.js";
-import { refusalText } from "./texts.js";
+import { refusalText, UNREACHABLE, untilText } from "./texts.js";
 
 /** Own scores may be read 30 times a minute; own rounds end seldom enough. */
 const READ_GAP_MS = 3_000;
@@ -16,6 +16,8 @@ export class Standing {
   #total = 0;
   #readAt = -READ_GAP_MS;
   #dueAt = Infinity;
+  /** Why the note stands there. */
+  #noteCode = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 
@@ -28,6 +30,10 @@ export class Standing {
     this.board = board;
     this.#on("score", (detail) => this.#showScore(detail));
     this.#on("queue", (detail) => this.#showQueue(detail));
+    this.#on("state", ({ state }) => {
+      const isBack = state === "live" || state === "polling";
+      if (isBack && UNREACHABLE.includes(this.#noteCode)) this.note("");
+    });
     this.#on("rank:change", ({ userId, newRank }) => userId === this.#id && this.#setRank(newRank));
     this.#on("score:update", ({ userId, newRank }) => userId === this.#id && this.#setRank(newRank));
     this.#on("result", ({ rank, status }) => {
@@ -66,8 +72,9 @@ export class Standing {
     this.#readIn(DRIFT_MS * (0.75 + Math.random() / 2));
   }
 
-  /** @param {string} text */
-  note(text) {
+  /** @param {string} text @param {string} [code] why, where it was a refusal */
+  note(text, code = "") {
+    this.#noteCode = code;
     byId("queue").hidden = !text;
     setText("queue", text);
   }
@@ -139,10 +146,14 @@ export class Standing {
     if (onBoard) this.#showRank(onBoard.rank);
   }
 
-  /** @param {{size: number, code?: string}} detail */
-  #showQueue({ size, code }) {
+  /** @param {{size: number, unconfirmed: number, sendsForMs: number | null, code?: string}} detail */
+  #showQueue({ size, unconfirmed, sendsForMs, code }) {
     if (!size) return this.note("");
     if (!code) return;
-    this.note(`${size} ${size === 1 ? "round waits" : "rounds wait"} to be sent. ${refusalText(code)}`);
+    const waiting = size - unconfirmed;
+    const texts = [];
+    if (waiting) texts.push(`${waiting} ${waiting === 1 ? "round waits" : "rounds wait"} to be sent${untilText(sendsForMs)}.`);
+    if (unconfirmed) texts.push(`Whether ${unconfirmed === 1 ? "a round" : `${unconfirmed} rounds`} counted is not known yet.`);
+    this.note([...texts, refusalText(code)].join(" "), code);
   }
 }

@@ -32,7 +32,7 @@ const REFUSALS = /** @type {Record<string, string>} */ ({
   COMPLETION_TIME: "That was too quick or too slow to count.",
   CLOCK_MISMATCH: "The time measured here does not agree with the service's clock, so it did not count.",
   BURST: "That was a lot in a few seconds. Take a breath.",
-  ACTION_TOKEN_EXPIRED: "This round took longer than the service waits for it. Start a new one.",
+  ACTION_TOKEN_EXPIRED: "The service did not hear of this round in time. Start a new one.",
   INVALID_ACTION_TOKEN: "The service did not recognise this round. Start a new one.",
   SCORE_VALIDATION_FAILED: "More points were claimed than this round is worth.",
   ACTION_ALREADY_COMPLETED: "This round was counted before.",
@@ -55,6 +55,20 @@ const REFUSALS = /** @type {Record<string, string>} */ ({
  */
 export function refusalText(code, message) {
   return REFUSALS[code ?? ""] ?? message ?? "It did not count.";
+}
+
+/** Codes of what is over once the service answers again. */
+export const UNREACHABLE = ["NETWORK", "TIMEOUT", "SERVICE_UNAVAILABLE"];
+
+/**
+ * Until when a round is kept, on the reader's own clock, whatever that shows.
+ *
+ * @param {number | null | undefined} ms
+ */
+export function untilText(ms) {
+  if (!ms) return "";
+  const until = new Date(Date.now() + ms);
+  return ` until ${until.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })}`;
 }
 
 /** @param {number} points */
