@@ -146,6 +146,95 @@ class BoardInfo(Answer):
     version: int
 
 
+class UpdatedUser(Answer):
+    user_id: UUID
+    old_rank: int | None
+    new_rank: int | None
+    score_change: int
+
+
+class LeaderboardInitialEvent(Answer):
+    """`leaderboard:initial`, to all streams on connecting."""
+
+    leaderboard: list[BoardRow]
+    version: int
+    updated_at: datetime
+    total_players: int
+
+
+class LeaderboardUpdateEvent(LeaderboardInitialEvent):
+    """`leaderboard:update`, to all streams when the first ten change."""
+
+    updated_user: UpdatedUser | None
+
+
+class ActionResultEvent(Answer):
+    """`action:result`, to the player."""
+
+    action_id: UUID
+    status: ActionStatus
+    reason: str | None
+    reason_details: ReasonDetails | None
+    score_increment: int | None
+    new_score: int | None
+    rank: int | None
+
+
+class ScoreUpdateEvent(Answer):
+    """`score:update`, to the player."""
+
+    user_id: UUID
+    old_score: int
+    new_score: int
+    increment: int
+    new_rank: int | None
+
+
+class RankChangeEvent(Answer):
+    """`rank:change`, to the player."""
+
+    user_id: UUID
+    old_rank: int | None
+    new_rank: int | None
+    entered_top10: bool = Field(alias="enteredTop10")
+    left_top10: bool = Field(alias="leftTop10")
+
+
+class ResetEvent(Answer):
+    """`reset`: something was missed that is gone; read again what you keep."""
+
+    reason: str
+
+
+class HeartbeatEvent(Answer):
+    """`heartbeat`, to all streams at a steady pace."""
+
+    version: int
+
+
+class RefusedEvent(Answer):
+    """`refused`: the only event of a stream that was refused, where `refusals=event` asked for it."""
+
+    status: int = Field(description="the status of the refusal")
+    code: str = Field(description="its code, as in `error.code`")
+    message: str
+    details: dict[str, Any]
+    retry_after: int | None = Field(description="in how many seconds to try again; null where that would not help")
+
+
+#: By the name of the event.
+STREAM_EVENTS: dict[str, type[Answer]] = {
+    "leaderboard:initial": LeaderboardInitialEvent,
+    "leaderboard:update": LeaderboardUpdateEvent,
+    "action:result": ActionResultEvent,
+    "score:update": ScoreUpdateEvent,
+    "rank:change": RankChangeEvent,
+    "reset": ResetEvent,
+    "heartbeat": HeartbeatEvent,
+    "refused": RefusedEvent,
+}
+
+
 class Ticket(Answer):
     ticket: str
     expires_in: int

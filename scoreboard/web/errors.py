@@ -42,8 +42,8 @@ STATUS: dict[type[ScoreboardError], int] = {
     errors.TooManyStreams: 429,
     errors.ServiceUnavailable: 503,
 }
-# What Flask and Werkzeug refuse by themselves.
-_HTTP_CODES = {
+#: What Flask and Werkzeug refuse by themselves.
+HTTP_CODES = {
     400: ("VALIDATION_FAILED", "The request is not valid."),
     404: ("NOT_FOUND", "This path does not exist."),
     405: ("METHOD_NOT_ALLOWED", "This path does not take that method."),
@@ -82,7 +82,7 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     status = error.code or 500
     if status < HTTPStatus.BAD_REQUEST:
         return error
-    code, message = _HTTP_CODES.get(status, (INTERNAL_ERROR[0] if status >= 500 else "VALIDATION_FAILED", error.name))
+    code, message = HTTP_CODES.get(status, (INTERNAL_ERROR[0] if status >= 500 else "VALIDATION_FAILED", error.name))
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         # The limiter writes the real value when it adds its headers.

@@ -13,8 +13,11 @@ from werkzeug.routing import Rule
 from scoreboard import __version__
 from scoreboard.domain import errors
 from scoreboard.domain.errors import ScoreboardError
-from scoreboard.web.errors import STATUS
+from scoreboard.web.answers import STREAM_EVENTS, SignIn
+from scoreboard.web.errors import HTTP_CODES, STATUS
+from scoreboard.web.field_docs import FIELDS, HEADERS, RESPONSE_HEADERS
 from scoreboard.web.operation import Access, Operation
+from scoreboard.web.refusals import INTERNAL_ERROR
 
 # Answered for every path that has a GET, or at all.
 _BY_FLASK = {"HEAD", "OPTIONS"}
@@ -27,18 +30,9 @@ _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.USER: _SECURED,
     Access.ADMIN: _SECURED,
 }
-_ERROR_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["success", "error"],
-    "properties": {
-        "success": {"const": False},
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "details"],
-            "properties": {"code": {"type": "string"}, "message": {"type": "string"}, "details": {"type": "object"}},
-        },
-    },
-}
+_STREAM = "text/event-stream"
+_LIMIT_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+_UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 def describe() -> dict[str, Any]:
@@ -63,7 +57,7 @@ def _document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for rule, method, declared in operations:
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda found: "{" + _camel(found[1]) + "}", rule.rule)
-        paths.setdefault(path, {})[method.lower()] = _operation(rule, declared)
+        paths.setdefault(path, {})[method.lower()] = _operation(rule, method, declared)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,9 +65,11 @@ def _document() -> dict[str, Any]:
             "version": __version__,
             "description": "Earn points, keep scores, watch the board live. Times are ISO 8601 in UTC, ids are UUIDs.",
         },
+        "servers": [{"url": "/", "description": "the service that this document comes from"}],
         "paths": paths,
         "components": {
-            "schemas": {**_schemas([declared for _, _, declared in operations]), "Error": _ERROR_SCHEMA},
+            "schemas": {**_schemas([declared for _, _, declared in operations]), **_error_schemas()},
+            "headers": {name: _header(*each) for name, each in RESPONSE_HEADERS.items()},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "cookie": {"type": "apiKey", "in": "cookie", "name": current_app.config["JWT_ACCESS_COOKIE_NAME"]},
@@ -86,53 +82,139 @@ def _schemas(operations: list[Operation]) -> dict[str, Any]:
     incoming = {each.body for each in operations if each.body}
     outgoing = {model for each in operations for model in (each.answer, *each.also.values()) if model}
     models: list[tuple[type[BaseModel], Any]] = [(model, "validation") for model in incoming]
-    models += [(model, "serialization") for model in outgoing]
+    models += [(model, "serialization") for model in {*outgoing, *STREAM_EVENTS.values()}]
     models.sort(key=lambda each: each[0].__name__)
     _, definitions = models_json_schema(models, by_alias=True, ref_template=_REF)
-    return dict(definitions["$defs"])
+    schemas = dict(definitions["$defs"])
+    for owner, schema in schemas.items():
+        for name, shape in schema.get("properties", {}).items():
+            _explain(owner, name, shape)
+            # Generators take a field with a default for one that is always there.
+            shape.pop("default", None)
+    return schemas
 
 
-def _operation(rule: Rule, declared: Operation) -> dict[str, Any]:
+def _explain(owner: str, name: str, shape: dict[str, Any]) -> None:
+    """Give a field or parameter words and an example, where its model has none of its own."""
+    text, example = FIELDS.get(f"{owner}.{name}") or FIELDS[name]
+    shape.setdefault("description", text)
+    shape.setdefault("examples", [example])
+
+
+def _error_schemas() -> dict[str, Any]:
+    codes = {kind.code for kind in STATUS} | {code for code, _ in HTTP_CODES.values()} | {INTERNAL_ERROR[0]}
+    error = {
+        "type": "object",
+        "required": ["code", "message", "details"],
+        "properties": {
+            "code": {"$ref": _REF.format(model="ErrorCode"), "description": "decide by this"},
+            "message": {
+                "type": "string",
+                "description": FIELDS["message"].text,
+                "examples": ["There is no such thing."],
+            },
+            "details": {
+                "type": "object",
+                "description": "more about it; of VALIDATION_FAILED in `fields` what is wrong with each",
+                "examples": [{"fields": {"amount": "must not be 0"}}],
+            },
+        },
+    }
+    properties: dict[str, Any] = {
+        "success": {"const": False, "type": "boolean"},
+        "error": {"$ref": _REF.format(model="ErrorInfo")},
+    }
+    for name, shape in properties.items():
+        _explain("Error", name, shape)
+    return {
+        "Error": {"type": "object", "required": ["success", "error"], "properties": properties},
+        "ErrorInfo": error,
+        "ErrorCode": {
+            "type": "string",
+            "enum": sorted(codes),
+            "description": "what was refused; docs/api.md says when. There may be more one day",
+        },
+    }
+
+
+def _header(text: str, schema: dict[str, Any], example: object) -> dict[str, Any]:
+    return {"description": text, "schema": schema, "example": example}
+
+
+def _operation(rule: Rule, method: str, declared: Operation) -> dict[str, Any]:
+    name = rule.endpoint.replace(".", "_")
     shown: dict[str, Any] = {
-        "operationId": rule.endpoint.replace(".", "_"),
+        "operationId": name,
         "tags": [rule.endpoint.split(".")[0]],
         "summary": declared.summary,
         "security": _SECURITY[declared.access],
         "x-access": declared.access.value,
+        "parameters": [
+            *_path_parameters(name, rule),
+            *_query_parameters(name, declared),
+            *_header_parameters(method, declared),
+        ],
         "responses": _responses(declared),
     }
     if declared.description:
         shown["description"] = "\n".join(line.strip() for line in declared.description.splitlines())
-    if parameters := _path_parameters(rule) + _query_parameters(declared):
-        shown["parameters"] = parameters
     if declared.body:
         content = {"application/json": {"schema": {"$ref": _REF.format(model=declared.body.__name__)}}}
         shown["requestBody"] = {"required": not declared.is_body_optional, "content": content}
     return shown
 
 
-def _path_parameters(rule: Rule) -> list[dict[str, Any]]:
+def _path_parameters(operation: str, rule: Rule) -> list[dict[str, Any]]:
     schema = {"type": "string", "format": "uuid"}
-    return [{"name": _camel(name), "in": "path", "required": True, "schema": schema} for name in sorted(rule.arguments)]
+    return [_parameter(operation, _camel(name), "path", True, dict(schema)) for name in sorted(rule.arguments)]
 
 
-def _query_parameters(declared: Operation) -> list[dict[str, Any]]:
+def _query_parameters(operation: str, declared: Operation) -> list[dict[str, Any]]:
     if declared.query is None:
         return []
     schema = declared.query.model_json_schema(by_alias=True)
     required = schema.get("required", [])
     return [
-        {"name": name, "in": "query", "required": name in required, "schema": shape}
+        _parameter(operation, name, "query", name in required, shape)
         for name, shape in schema.get("properties", {}).items()
     ]
 
 
-def _responses(declared: Operation) -> dict[str, Any]:
-    responses: dict[str, Any] = {str(declared.status): _success(declared.answer, declared.media_type)}
-    for status, model in declared.also.items():
-        responses[str(status)] = _success(model, declared.media_type)
+def _parameter(operation: str, name: str, place: str, is_required: bool, shape: dict[str, Any]) -> dict[str, Any]:
+    _explain(operation, name, shape)
+    if shape.get("default", ...) is None:
+        del shape["default"]
+        shape = _without_null(shape)
+    return {"name": name, "in": place, "required": is_required, "description": shape["description"], "schema": shape}
+
+
+def _without_null(shape: dict[str, Any]) -> dict[str, Any]:
+    """A parameter may be left out, and then it is not there: no address has a null in it."""
+    kinds = [each for each in shape.pop("anyOf", []) if each != {"type": "null"}]
+    return {**shape, **kinds[0]} if len(kinds) == 1 else {**shape, "anyOf": kinds}
+
+
+def _header_parameters(method: str, declared: Operation) -> list[dict[str, Any]]:
+    names = ["X-Request-ID", *declared.headers]
     if declared.has_etag:
-        responses["304"] = {"description": "Nothing has changed since the ETag in If-None-Match"}
+        names.append("If-None-Match")
+    if declared.takes_idempotency_key:
+        names.append("Idempotency-Key")
+    if method in _UNSAFE and errors.CsrfFailed in _possible_errors(declared):
+        names.append("X-CSRF-TOKEN")
+    return [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": schema, "example": example}
+        for name, (text, schema, example) in ((name, HEADERS[name]) for name in names)
+    ]
+
+
+def _responses(declared: Operation) -> dict[str, Any]:
+    success = _with_headers(_success(declared.answer, declared.media_type), *_success_headers(declared))
+    responses: dict[str, Any] = {str(declared.status): success}
+    for status, model in declared.also.items():
+        responses[str(status)] = _with_headers(_success(model, declared.media_type), *_success_headers(declared))
+    if declared.has_etag:
+        responses["304"] = _with_headers({"description": "Nothing has changed since the ETag in If-None-Match"}, "ETag")
     by_status: dict[int, list[str]] = {}
     for kind in _possible_errors(declared):
         by_status.setdefault(STATUS[kind], []).append(kind.code)
@@ -144,8 +226,32 @@ def _responses(declared: Operation) -> dict[str, Any]:
         by_status.setdefault(414, []).append("VALIDATION_FAILED")
     for status, codes in sorted(by_status.items()):
         content = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
-        responses[str(status)] = {"description": ", ".join(dict.fromkeys(codes)), "content": content}
+        refusal = {"description": ", ".join(dict.fromkeys(codes)), "content": content}
+        responses[str(status)] = _with_headers(refusal, *_REFUSAL_HEADERS.get(status, ()))
     return responses
+
+
+_REFUSAL_HEADERS: dict[int, tuple[str, ...]] = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", *_LIMIT_HEADERS),
+    503: ("Retry-After",),
+}
+
+
+def _success_headers(declared: Operation) -> list[str]:
+    names = list(_LIMIT_HEADERS) if declared.limits else []
+    if declared.has_etag:
+        names.append("ETag")
+    if "Prefer" in declared.headers:
+        names.append("Preference-Applied")
+    if declared.answer is SignIn:
+        names.append("Set-Cookie")
+    return names
+
+
+def _with_headers(response: dict[str, Any], *names: str) -> dict[str, Any]:
+    every = ("X-Request-ID", "Date", *names)
+    return {**response, "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in every}}
 
 
 def _possible_errors(declared: Operation) -> list[type[ScoreboardError]]:
@@ -165,11 +271,20 @@ def _possible_errors(declared: Operation) -> list[type[ScoreboardError]]:
 
 def _success(model: type[BaseModel] | None, media_type: str) -> dict[str, Any]:
     if model is None:
-        return {"description": "Not JSON; see the description", "content": {media_type: {"schema": {"type": "string"}}}}
+        content: dict[str, Any] = {"schema": {"type": "string"}}
+        if media_type == _STREAM:
+            # OpenAPI has no words for the events of a stream: their data are these schemas.
+            content["x-events"] = {
+                name: {"$ref": _REF.format(model=event.__name__)} for name, event in STREAM_EVENTS.items()
+            }
+        return {"description": "Not JSON; see the description", "content": {media_type: content}}
     schema = {
         "type": "object",
         "required": ["success", "data"],
-        "properties": {"success": {"const": True}, "data": {"$ref": _REF.format(model=model.__name__)}},
+        "properties": {
+            "success": {"const": True, "type": "boolean"},
+            "data": {"$ref": _REF.format(model=model.__name__)},
+        },
     }
     return {"description": "Success", "content": {media_type: {"schema": schema}}}
 

@@ -65,6 +65,8 @@ class Operation:
     has_etag: bool = False
     # The write rechecks session, role and status, so a cached caller is enough.
     confirms_caller: bool = False
+    # Headers that it looks at, beside those that follow from the rest of this declaration.
+    headers: Sequence[str] = ()
     # A change that may be sent again under the same Idempotency-Key.
     takes_idempotency_key: bool = False
     # Of the successful answer.

@@ -242,6 +242,7 @@ blueprint = LiveBlueprint("live", __name__, url_prefix="/v1")
     access=Access.BOARD,
     query=schemas.StreamQuery,
     answer=None,
+    headers=["Last-Event-ID"],
     media_type="text/event-stream",
     limits="stream",
     errors=[errors.TooManyStreams, errors.InsufficientPermissions],

@@ -14,7 +14,7 @@ from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.actions import SETTLED, State
 from scoreboard.domain.rules import RULES
 from scoreboard.services.catalogue import load_catalogue
-from scoreboard.web.errors import _HTTP_CODES, STATUS
+from scoreboard.web.errors import HTTP_CODES, STATUS
 from scoreboard.web.refusals import INTERNAL_ERROR
 from tests.unit.test_docs import API, OPERATIONS, PAGES, rows
 
@@ -28,7 +28,7 @@ PYTHON = "\n".join(
 LIVING = [page for page in PAGES if page.parent.name != "adr" and page.name != "CHANGELOG.md"]
 
 SETTINGS = {name.upper() for name in Settings.model_fields}
-CODES = {kind.code for kind in STATUS} | {code for code, _ in _HTTP_CODES.values()} | {INTERNAL_ERROR[0]}
+CODES = {kind.code for kind in STATUS} | {code for code, _ in HTTP_CODES.values()} | {INTERNAL_ERROR[0]}
 REASONS = {rule.reason for rule in RULES}
 # Capitals that are neither a setting nor a code of ours.
 OTHER_CAPITALS = {

@@ -86,6 +86,7 @@ def request_action(body: schemas.ActionRequest) -> Response:
     status=202,
     also={200: answers.Outcome},
     limits="complete",
+    headers=["Prefer"],
     confirms_caller=True,
     errors=[
         errors.InvalidActionToken,
