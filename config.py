@@ -156,7 +156,10 @@ class Settings(BaseSettings):
     broadcast_interval_ms: int = Field(1000, ge=0, le=60_000, description="least time between two board events")
     heartbeat_s: float = Field(15, gt=0, le=300, description="time between heartbeats on a stream")
     max_streams_per_user: int = Field(5, ge=1, le=100_000, description="concurrent streams per user")
-    max_streams_per_ip: int = Field(50, ge=1, le=100_000, description="concurrent streams per address")
+    # 300 people who watch, twice: a network that breaks leaves its streams until they are noticed to be dead.
+    max_streams_per_ip: int = Field(
+        600, ge=1, le=100_000, description="concurrent anonymous streams per address; ten times as many of its players"
+    )
     stream_ticket_ttl_s: int = Field(60, ge=1, le=600, description="life of a stream ticket")
 
     # Who may call, how often.
@@ -169,14 +172,23 @@ class Settings(BaseSettings):
         (), description="origins of other sites whose pages may call, separated by commas"
     )
     rate_limit_login: Rate = Field("5/15 minutes", description="logins per user name and address")
-    rate_limit_login_address: Rate = Field("50/15 minutes", description="logins per address over all names")
+    # A class of 60 who each mistype twice, and a quarter more.
+    rate_limit_login_address: Rate = Field("150/15 minutes", description="failed logins per address over all names")
+    rate_limit_register: Rate = Field("1000/hour", description="new accounts, tried or made, per address")
+    rate_limit_refresh: Rate = Field("1000/hour", description="failed refreshes per address")
     rate_limit_request: Rate = Field("20/minute", description="action requests per user")
     rate_limit_complete: Rate = Field("1/second;10/minute;100/hour;500/day", description="completions per user")
     rate_limit_complete_flagged: Rate = Field("1/minute", description="completions of a flagged user, in addition")
-    rate_limit_read: Rate = Field("60/minute", description="leaderboard reads per address")
+    # 300 who can only poll, every five seconds as the page does, and half as much again.
+    rate_limit_read: Rate = Field("6000/minute", description="reads of board and catalogue per address, anonymous")
+    rate_limit_read_user: Rate = Field("120/minute", description="the same per account, signed in")
     rate_limit_score: Rate = Field("30/minute", description="own-score reads per user")
-    rate_limit_anonymous: Rate = Field("1000/hour", description="all requests of anonymous callers per address")
-    rate_limit_stream: Rate = Field("30/5 minutes", description="openings of a stream per address")
+    rate_limit_anonymous: Rate = Field(
+        "1000/hour", description="all other requests of anonymous callers per address: those that need a token"
+    )
+    # 300 pages, each loaded or reconnected every half minute.
+    rate_limit_stream: Rate = Field("3000/5 minutes", description="openings of a stream per address, anonymous")
+    rate_limit_stream_user: Rate = Field("60/5 minutes", description="the same per account, signed in")
 
     # Watching it run.
     prometheus_multiproc_dir: Path | None = Field(None, description="folder through which processes share metrics")

@@ -39,7 +39,7 @@ _SETTINGS = {
     "RATE_LIMIT_REQUEST": "1200/minute",
     "RATE_LIMIT_COMPLETE": "60/second;600/minute;6000/hour;30000/day",
     "RATE_LIMIT_COMPLETE_FLAGGED": "60/minute",
-    "RATE_LIMIT_STREAM": "1800/5 minutes",
+    "RATE_LIMIT_STREAM": "180000/5 minutes",
     "RATE_LIMIT_ANONYMOUS": "60000/hour",
 }
 

@@ -193,6 +193,21 @@ class Hub:
             self._audience.add(subscription)
         return subscription
 
+    def has_given(self, last_event_id: str) -> bool:
+        """Whether this is the id of an event that is still remembered: its holder comes back to a stream.
+
+        Waits for the reader of a process that has just started, as ``subscribe`` does. Never raises; false
+        while Redis has not been reached yet.
+        """
+        asked = Position.parse(last_event_id)
+        if asked is None:
+            return False
+        self.start()
+        self._is_ready.wait(_CATCH_UP_S)
+        with self._lock:
+            # Another process may be ahead of this one by what comes in one read.
+            return self._history.holds(asked) and asked.offset <= self._history.position.offset + _READ_COUNT
+
     def unsubscribe(self, subscription: Subscription) -> None:
         subscription.close()
         self._audience.remove(subscription)

@@ -40,6 +40,7 @@ class LimitCounter:
 
     def __init__(self, client: redis.Redis) -> None:
         self._script = load_script(client, "count_limits")
+        self._refund = load_script(client, "refund_limits")
         self._pool = client.connection_pool
 
     def count(self, hits: Sequence[Hit]) -> list[Counted]:
@@ -60,6 +61,10 @@ class LimitCounter:
         numbers = [*map(int, self._run(keys, " ".join(windows)).split())]
         counted = map(Counted, numbers[::2], numbers[1::2])
         return [list(islice(counted, len(hits))) for hits in requests]
+
+    def refund(self, hits: Sequence[Hit]) -> None:
+        """Take hits back that were counted; never below nothing. Raises redis errors when Redis is down."""
+        self._refund(keys=[hit.key for hit in hits], args=[hit.cost for hit in hits])
 
     def _run(self, keys: list[str], windows: str) -> bytes:
         """Call the script on the connection itself: a client's command costs as much CPU time again.

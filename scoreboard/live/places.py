@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import redis
@@ -23,8 +24,18 @@ _LEASE_S = 180
 _RENEW_S = 60
 # Leases renewed in one round trip: some milliseconds of work, after which others have their turn.
 _RENEW_BATCH = 500
+# A signed-in player has places of their own; so many times the anonymous places of an address are for its players.
+SIGNED_IN_TIMES = 10
 # When a place gets free is not known; ten seconds keeps a refused browser from hammering.
 _RETRY_AFTER_S = 10
+
+
+class _Cap(NamedTuple):
+    """A key in Redis, whose streams it holds, and how many of them at most."""
+
+    key: str
+    per: str
+    places: int
 
 
 class StreamPlaces:
@@ -40,27 +51,31 @@ class StreamPlaces:
         self._client = client
         self._on_fallback = on_fallback
         self._claim = load_script(client, "claim_stream")
-        self._caps = {"user": per_user, "ip": per_ip}
+        self._per_user, self._per_ip = per_user, per_ip
         self._open: dict[str, list[str]] = {}
         self._lock = threading.Lock()
         self._renewer: threading.Thread | None = None
 
     def claim(self, user_id: UUID | None, ip: str) -> str:
-        """Take a place and return its name for ``release``. Raises TooManyStreams."""
+        """Take a place and return its name for ``release``. Raises TooManyStreams.
+
+        A player's place counts for the player, and for the players of the address; any other for the address.
+        """
         place = uuid4().hex
-        keys = {f"sb:streams:ip:{hashlib.sha256(ip.encode()).hexdigest()[:32]}": self._caps["ip"]}
-        if user_id:
-            keys[f"sb:streams:user:{user_id}"] = self._caps["user"]
+        caps = self._caps(user_id, hashlib.sha256(ip.encode()).hexdigest()[:32])
+        keys = [cap.key for cap in caps]
         try:
-            refused = self._claim(keys=list(keys), args=[place, _LEASE_S, *keys.values()])
+            # The number of the first full one, from 1.
+            full = int(self._claim(keys=keys, args=[place, _LEASE_S, *(cap.places for cap in caps)]))
         except UNAVAILABLE as error:
             log.warning("stream_places_unavailable", error=str(error))
             self._on_fallback()
-            refused = self._is_full_here(keys)
-        if refused:
-            raise TooManyStreams(_RETRY_AFTER_S)
+            full = self._first_full_here(caps)
+        if full:
+            cap = caps[full - 1]
+            raise TooManyStreams(_RETRY_AFTER_S, details={"limit": "streams", "per": cap.per, "maximum": cap.places})
         with self._lock:
-            self._open[place] = list(keys)
+            self._open[place] = keys
             if self._renewer is None:
                 self._renewer = threading.Thread(target=self._renew_forever, name="stream-places", daemon=True)
                 self._renewer.start()
@@ -78,10 +93,19 @@ class StreamPlaces:
             # The lease runs out by itself.
             log.warning("stream_place_not_released", error=str(error))
 
-    def _is_full_here(self, keys: dict[str, int]) -> bool:
+    def _caps(self, user_id: UUID | None, address: str) -> list[_Cap]:
+        if user_id is None:
+            return [_Cap(f"sb:streams:ip:{address}", "address", self._per_ip)]
+        return [
+            _Cap(f"sb:streams:user:{user_id}", "account", self._per_user),
+            _Cap(f"sb:streams:ip-players:{address}", "address", self._per_ip * SIGNED_IN_TIMES),
+        ]
+
+    def _first_full_here(self, caps: list[_Cap]) -> int:
+        """Its number from 1, 0 when none is full."""
         with self._lock:
             counts = Counter(key for held in self._open.values() for key in held)
-        return any(counts[key] >= cap for key, cap in keys.items())
+        return next((number for number, cap in enumerate(caps, 1) if counts[cap.key] >= cap.places), 0)
 
     def _renew_forever(self) -> None:
         while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -13,11 +13,13 @@ from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.actions import points_at_most
 from scoreboard.domain.errors import AccountBanned, InsufficientPermissions, NotFound
 from scoreboard.services.action_tokens import TokenBox, token_hash
-from scoreboard.services.caller_lookup import CallerLookup
 from scoreboard.services.catalogue import Catalogue
 from scoreboard.services.intake import Intake
-from scoreboard.store.intake import Issue
+from scoreboard.store.intake import Issue, Player
 from scoreboard.store.sessions import Caller
+
+#: The account of this id; raises what ``CallerLookup.find_player`` raises.
+FindPlayer = Callable[[UUID], Player | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class IssuedAction:
     max_points: int
 
 
-def player_of(lookup: CallerLookup, caller: Caller, on_behalf_of: UUID | None) -> UUID:
+def player_of(find_player: FindPlayer, caller: Caller, on_behalf_of: UUID | None) -> UUID:
     """Whose action it is: the caller's own, or that of the player a trusted game server acts for.
 
     Raises InsufficientPermissions, NotFound, AccountBanned.
@@ -41,7 +43,7 @@ def player_of(lookup: CallerLookup, caller: Caller, on_behalf_of: UUID | None) -
         return caller.user_id
     if caller.role is not Role.SYSTEM:
         raise InsufficientPermissions("Only a system account may act for others.")
-    player = lookup.find_player(on_behalf_of)
+    player = find_player(on_behalf_of)
     if player is None or player.role is Role.SYSTEM:
         raise NotFound("There is no such player.")
     if player.status is Status.BANNED:
@@ -51,7 +53,7 @@ def player_of(lookup: CallerLookup, caller: Caller, on_behalf_of: UUID | None) -
 
 def issue_action(
     intake: Intake,
-    lookup: CallerLookup,
+    find_player: FindPlayer,
     catalogue: Catalogue,
     tokens: TokenBox,
     *,
@@ -66,7 +68,7 @@ def issue_action(
     Raises ValidationFailed and what ``player_of`` and ``Intake.issue`` raise.
     """
     known = catalogue.check_request(action_type, metadata)
-    player = player_of(lookup, caller, on_behalf_of)
+    player = player_of(find_player, caller, on_behalf_of)
     action_id = uuid7()
     token, proof_key = tokens.seal_action(action_id, player, action_type)
     issuer = caller.user_id if on_behalf_of else None

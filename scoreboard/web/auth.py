@@ -185,8 +185,8 @@ def drop_cookies_on_refusal(body_token: str | None) -> None:
 def load_caller() -> None:
     """Find the caller before limits are counted; a bad credential is raised later, by the operation that needs one.
 
-    Leaves ``g.caller`` and ``g.caller_error``; requests without credentials cost nothing.
-    An operation whose own statement rechecks the caller gets the cached one.
+    Leaves ``g.caller`` and ``g.caller_error``, and ``g.expired_subject`` where a token was good until lately.
+    Requests without credentials cost nothing. An operation whose own statement rechecks the caller gets the cached one.
     """
     g.caller, g.caller_error, g.access_expires_at, g.is_recalled = None, None, None, False
     try:
@@ -377,6 +377,7 @@ def _checked_claims(claims: dict[str, Any], use: str) -> dict[str, Any]:
     if not is_ours or not_before > current_parts().clock() + _SAME_CLOCK_S:
         raise InvalidToken
     if _is_over(expires_at):
+        g.expired_subject = claims["sub"]
         raise TokenExpired
     return claims
 

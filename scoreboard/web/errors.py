@@ -8,6 +8,7 @@ from http import HTTPStatus
 import structlog
 from flask import Flask, g, jsonify, request
 from flask.typing import ResponseReturnValue
+from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import HTTPException
 
 from scoreboard import metrics
@@ -16,6 +17,7 @@ from scoreboard.domain.errors import RetryLater, ScoreboardError
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.refusals import explain
+from scoreboard.web.limits import describe_refusal
 from scoreboard.web.observe import PATH_MAX
 from scoreboard.web.refusals import INTERNAL_ERROR, refusal
 
@@ -84,10 +86,11 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
         return error
     code, message = HTTP_CODES.get(status, (INTERNAL_ERROR[0] if status >= 500 else "VALIDATION_FAILED", error.name))
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+    details = describe_refusal(error) if isinstance(error, RateLimitExceeded) else {}
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         # The limiter writes the real value when it adds its headers.
         headers.setdefault("Retry-After", "1")
-    return _answer(status, code, message, {}, headers)
+    return _answer(status, code, message, details, headers)
 
 
 def _unavailable(part: str, error: Exception) -> ResponseReturnValue:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 
@@ -27,6 +27,8 @@ from scoreboard.services.gather import Gather
 
 # A rate comes from the settings, so there is one; more only while somebody tries out rates at run time.
 _RATES_MAX = 16
+# So close to the end of its window a count is not given back: the next window might get it.
+_REFUND_MARGIN_S = 2.0
 # Stands for the caller while a key is taken apart; no prefix or scope holds it.
 _CALLER = "\0"
 
@@ -123,6 +125,11 @@ class _Context(LimiterContext):
 
     #: The view whose limits are counted already, by the name that flask-limiter gives it.
     counted_view: str | None = None
+    #: What was counted, and when by the monotonic clock.
+    counted: list[tuple[_Asked, Counted]] = field(default_factory=list)
+    counted_at: float = 0.0
+    #: The limit that refuses the longest.
+    refused_by: RuntimeLimit | None = None
 
 
 class OneTripLimiter(Limiter):
@@ -149,7 +156,8 @@ class OneTripLimiter(Limiter):
         storage = self._storage
         # By type, not by kind: clusters and sentinels are subclasses, with connections of another sort.
         if type(storage) is RedisStorage and storage.target_server == "redis" and self._only_counts():
-            self.count = Gather(LimitCounter(storage.storage).count_each)
+            self._counter = LimitCounter(storage.storage)
+            self.count = Gather(self._counter.count_each)
 
     @property
     def is_view_counted(self) -> bool:
@@ -165,6 +173,35 @@ class OneTripLimiter(Limiter):
         if context is None:
             context = known[self._context_name] = _Context()
         return context
+
+    @property
+    def refused_by(self) -> RuntimeLimit | None:
+        """The limit of this request that refuses the longest; None where flask-limiter counted by itself."""
+        return self.context.refused_by
+
+    def retry_after_s(self) -> int:
+        """The whole seconds until what refuses this request begins anew, at least 1, as the header says them."""
+        limit = self.current_limit
+        return max(1, int(limit.reset_at - time.time())) if limit is not None else 1
+
+    def refund(self, labels: Collection[str]) -> None:
+        """Take back what this request counted against the limits whose error message is one of these.
+
+        Each request gives back only its own, so any number of them at once leave what the others
+        counted. While Redis is down nothing is given back.
+        """
+        context = self.context
+        elapsed_s = time.monotonic() - context.counted_at
+        hits = [
+            window.hit(caller)
+            for (window, caller), counted in context.counted
+            if window.rule.error_message in labels and counted.reset_in_s - elapsed_s > _REFUND_MARGIN_S
+        ]
+        if hits and not self._storage_dead:
+            try:
+                self._counter.refund(hits)
+            except UNAVAILABLE as error:
+                self.logger.warning("A count was not given back: %s", error)
 
     def count_again(self) -> None:
         """Count this request once more: its caller turned out to be another one. Raises RateLimitExceeded."""
@@ -214,7 +251,9 @@ class OneTripLimiter(Limiter):
             self.logger.warning("Rate limit storage unreachable - falling back to in-memory storage")
             self._storage_dead = True
             return False
-        self.context.counted_view = plan.view_name
+        context = self.context
+        context.counted_view, context.counted_at = plan.view_name, time.monotonic()
+        context.counted = list(zip((*of_application, *of_view), counted, strict=True))
         first_of_view = len(of_application)
         if of_application:
             self._judge(of_application, counted[:first_of_view])
@@ -252,6 +291,7 @@ class OneTripLimiter(Limiter):
             context.view_rate_limit = next((limit for limit in limits if not limit.shared), first)
             return
         context.view_rate_limit = limits[breached[-1]]
+        context.refused_by = asked[breached[-1]][0].rule
         for position in breached:
             window, caller = asked[position]
             self.logger.info("ratelimit %s (%s) exceeded at endpoint: %s", window.item, caller, window.scope)

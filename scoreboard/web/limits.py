@@ -1,5 +1,10 @@
 """How often who may call: flask-limiter on Redis, its rules and headers, in one round trip per request.
 
+Many people share an address: a class, a hall, a phone network. So callers who are not signed in
+are counted by address, with room for such a crowd; signed-in ones by account, and their address is
+only capped at ten times as much. Calls that a page makes by itself (opening the stream, reading,
+refreshing) have counters of their own, which leave the general one for anonymous callers alone.
+
 While Redis is down limits are counted in the memory of each process, divided by the
 number of processes, so logins and completions are never unlimited.
 """
@@ -8,22 +13,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, wraps
+from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, current_app, g, request
+from flask import Flask, Response, current_app, g, request
+from flask_limiter import RateLimitExceeded
 from limits import parse_many
-from werkzeug.exceptions import HTTPException
 
 from config import Settings
 from scoreboard import metrics
 from scoreboard.domain.accounts import Role, Status, login_key
 from scoreboard.live.limits import make_counting_pool
+from scoreboard.live.places import SIGNED_IN_TIMES
 from scoreboard.store.sessions import Caller
 from scoreboard.web.limiter import OneTripLimiter
 from scoreboard.web.operation import Access
 from scoreboard.web.origin import client_address
 from scoreboard.web.parts import current_operation, current_parts
+from scoreboard.web.served_player import body_field, served_player, served_player_id
+from scoreboard.web.stream import asked_event_id
 
 
 def _caller() -> Caller | None:
@@ -38,12 +48,47 @@ def _is_signed_in() -> bool:
 
 
 def _is_anonymous() -> bool:
-    return _caller() is None
+    return not _is_signed_in()
+
+
+def _is_counted_by_itself() -> bool:
+    """Whether a call leaves the general counter of anonymous callers alone."""
+    operation = current_operation()
+    return _is_signed_in() or (operation is not None and operation.limits in _FOR_ANYBODY)
+
+
+def _is_resuming() -> bool:
+    """Whether the caller comes back to a stream that has just been theirs, as after a restart of ours."""
+    if "is_resuming" not in g:
+        last_event_id = asked_event_id()
+        g.is_resuming = last_event_id is not None and current_parts().hub.has_given(last_event_id)
+    return bool(g.is_resuming)
+
+
+def _is_opening_signed_in() -> bool:
+    return _is_signed_in() or _is_resuming()
+
+
+def _is_opening_anonymous() -> bool:
+    return _is_anonymous() or _is_resuming()
+
+
+def _is_opening_anew() -> bool:
+    return not _is_resuming()
 
 
 def _is_not_flagged() -> bool:
+    """Whether the player is in good standing, whoever sends the completion."""
     caller = _caller()
+    if caller is not None and caller.role is Role.SYSTEM:
+        player = served_player()
+        return player is None or player.status is not Status.FLAGGED
     return caller is None or caller.status is not Status.FLAGGED
+
+
+def _anonymous_key() -> str:
+    """The address; but a player whose token has just expired must hear of it, however busy the neighbours are."""
+    return f"expired:{g.expired_subject}" if "expired_subject" in g else client_address()
 
 
 def _user_key() -> str:
@@ -55,38 +100,101 @@ def _key_of(caller: Caller | None) -> str:
 
 
 def _player_key() -> str:
-    """The player an action is for: each player of a trusted game server has limits of their own."""
+    """The player an action is for, whoever sends it: the player's own browser or a trusted game server."""
     caller = _caller()
     if caller is None or caller.role is not Role.SYSTEM:
         return _key_of(caller)
-    player = _body_field("onBehalfOf")
-    return f"user:{caller.user_id}:{hashlib.sha256(player.encode()).hexdigest()[:32]}"
+    player_id = served_player_id()
+    # What names no player is refused, and counts as the server's own.
+    return _key_of(caller) if player_id is None else f"user:{player_id}"
 
 
 def _login_key() -> str:
     """Name and address; hashed, because a name may hold anything."""
-    name = login_key(_body_field("username"))
+    name = login_key(body_field("username"))
     return hashlib.sha256(f"{client_address()}|{name}".encode(errors="replace")).hexdigest()[:32]
-
-
-def _body_field(name: str) -> str:
-    # Must not raise: the limiter would take any exception for a dead Redis.
-    try:
-        body = request.get_json(silent=True)
-    except (HTTPException, ValueError):
-        return ""
-    value = body.get(name) if isinstance(body, dict) else None
-    return value[:400] if isinstance(value, str) else ""
 
 
 @lru_cache(maxsize=64)
 def divided(rate: str, processes: int) -> str:
     """A rate for one of several processes, at least 1 per window."""
-    items = parse_many(rate)
-    return ";".join(
-        f"{max(1, item.amount // processes)} per {item.multiples} {item.GRANULARITY.name}" for item in items
-    )
+    return _scaled(rate, lambda amount: max(1, amount // processes))
 
+
+@lru_cache(maxsize=64)
+def multiplied(rate: str, times: int) -> str:
+    """A rate for a larger crowd."""
+    return _scaled(rate, lambda amount: amount * times)
+
+
+def _scaled(rate: str, scale: Callable[[int], int]) -> str:
+    items = parse_many(rate)
+    return ";".join(f"{scale(item.amount)} per {item.multiples} {item.GRANULARITY.name}" for item in items)
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """A rate of the settings, and whose calls count against it."""
+
+    rate: str
+    key: Callable[[], str]
+    # What the key stands for, in words for the caller.
+    per: str
+    exempt_when: Callable[[], bool] | None = None
+    # Shared by the operations that name it; else each has a counter of its own.
+    scope: str | None = None
+    times: int = 1
+    # A success gives its count back: afterwards only failures are left in it.
+    counts_failures: bool = False
+
+    @property
+    def label(self) -> str:
+        """What flask-limiter hands on with a refusal: the limit's name, and whose it is."""
+        return f"{self.rate.removesuffix('_user')} {self.per}"
+
+
+def _capped(rate: str, scope: str, exempt_when: Callable[[], bool] | None = None) -> _Limit:
+    """The cap per address of those who are counted in another way."""
+    return _Limit(rate, client_address, "address", exempt_when, scope, SIGNED_IN_TIMES)
+
+
+# Operations whose anonymous callers have counters of their own.
+_FOR_ANYBODY: dict[str, list[_Limit]] = {
+    "login": [
+        _Limit("login", _login_key, "user name and address"),
+        _Limit("login_address", client_address, "address", counts_failures=True),
+        _capped("login_address", "login:all"),
+    ],
+    "register": [_Limit("register", client_address, "address")],
+    "refresh": [
+        _Limit("refresh", client_address, "address", counts_failures=True),
+        _capped("refresh", "refresh:all"),
+    ],
+    "read": [
+        _Limit("read_user", _user_key, "account", _is_anonymous, "read"),
+        _Limit("read", client_address, "address", _is_signed_in, "read"),
+        _capped("read", "read:signed-in", _is_anonymous),
+    ],
+    "stream": [
+        _Limit("stream_user", _user_key, "account", _is_opening_anonymous),
+        _Limit("stream", client_address, "address", _is_opening_signed_in),
+        _capped("stream", "stream:signed-in", _is_opening_anonymous),
+        # An id is no secret, so those who show one have a bound as well.
+        _capped("stream", "stream:resumed", _is_opening_anew),
+    ],
+}
+# By the names that operations give.
+_LIMITS: dict[str, list[_Limit]] = {
+    **_FOR_ANYBODY,
+    "request": [_Limit("request", _player_key, "player", _is_anonymous)],
+    "complete": [
+        _Limit("complete", _player_key, "player", _is_anonymous),
+        _Limit("complete_flagged", _player_key, "player", _is_not_flagged),
+    ],
+    "score": [_Limit("score", _user_key, "account", _is_anonymous)],
+}
+_ANONYMOUS = _Limit("anonymous", _anonymous_key, "address")
+_OF_FAILURES = frozenset(limit.label for limits in _LIMITS.values() for limit in limits if limit.counts_failures)
 
 View = Callable[..., Any]
 _OPTIONS: dict[str, Any] = {
@@ -107,31 +215,30 @@ class Limits(OneTripLimiter):
         """Whether Redis is down and each process counts for itself."""
         return self._storage_dead
 
-    def rate(self, name: str) -> Callable[[], str]:
-        """The configured rate of this name, divided by the processes while each counts for itself."""
+    def rate(self, name: str, times: int = 1) -> Callable[[], str]:
+        """The configured rate of this name, divided by the processes while each counts for itself.
+
+        ``times`` is the factor of its address, if it has one: the place for a factor of a known crowd, too.
+        """
         setting = f"rate_limit_{name}"
 
         def provide() -> str:
             settings = current_parts().settings
             configured: str = getattr(settings, setting)
+            rate = configured if times == 1 else multiplied(configured, times)
             if not self.is_degraded:
-                return configured
+                return rate
             metrics.LIMIT_FALLBACKS.inc()
-            return divided(configured, settings.web_concurrency)
+            return divided(rate, settings.web_concurrency)
 
         return provide
 
     def guard(self, view: View, name: str) -> View:
         """The view behind the limits that an operation names."""
         limited = view
-        for rate, key, exempt_when, scope in _LIMITS[name]:
-            decorate = (
-                self.shared_limit(self.rate(rate), scope, key_func=key, exempt_when=exempt_when)
-                if scope
-                else self.limit(self.rate(rate), key_func=key, exempt_when=exempt_when)
-            )
+        for limit in _LIMITS[name]:
             # Each call declares a limit of the view; one wrapper checks them all.
-            limited = decorate(view)
+            limited = self._declare(limit)(view)
 
         @wraps(view)
         def guarded(**arguments: Any) -> Any:
@@ -140,31 +247,39 @@ class Limits(OneTripLimiter):
 
         return guarded
 
+    def _declare(self, limit: _Limit) -> Callable[[View], View]:
+        rate = self.rate(limit.rate, limit.times)
+        options: dict[str, Any] = {
+            "key_func": limit.key,
+            "exempt_when": limit.exempt_when,
+            "error_message": limit.label,
+        }
+        return self.shared_limit(rate, limit.scope, **options) if limit.scope else self.limit(rate, **options)
 
-# Name in an operation → (setting, whose count, when not to count, scope shared by several paths).
-_LIMITS: dict[str, list[tuple[str, Callable[[], str], Callable[[], bool] | None, str | None]]] = {
-    "login": [("login", _login_key, None, None), ("login_address", client_address, None, None)],
-    "request": [("request", _player_key, _is_anonymous, None)],
-    "complete": [
-        ("complete", _player_key, _is_anonymous, None),
-        ("complete_flagged", _player_key, _is_not_flagged, None),
-    ],
-    "read": [("read", client_address, None, "read")],
-    "score": [("score", _user_key, None, None)],
-    "stream": [("stream", client_address, None, None)],
-}
+    def describe(self, refused: RateLimitExceeded) -> dict[str, object]:
+        """Which limit refuses, whose it is, how much it allows, and for how many seconds it goes on refusing."""
+        rule = self.refused_by or refused.limit
+        name, _, per = str(rule.error_message or _ANONYMOUS.label).partition(" ")
+        return {"limit": name, "per": per, "rate": str(rule.limit), "retryAfter": self.retry_after_s()}
+
+    def give_back_success(self, response: Response) -> Response:
+        """An after-request hook: what counts failures only lets a success go."""
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            self.refund(_OF_FAILURES)
+        return response
 
 
 def init_limits(app: Flask, settings: Settings) -> None:
     """Count anonymous callers everywhere, and each operation's own limits where it names some."""
-    limiter = Limits(client_address, application_limits_exempt_when=_is_signed_in, **_OPTIONS)
+    limiter = Limits(_ANONYMOUS.key, application_limits_exempt_when=_is_counted_by_itself, **_OPTIONS)
     app.config.update(
         # Names the kind of storage only: the connections know where Redis is, and how to talk to it.
         RATELIMIT_STORAGE_URI="redis://",
         RATELIMIT_STORAGE_OPTIONS={"connection_pool": make_counting_pool(settings.redis_url or "")},
-        RATELIMIT_APPLICATION=limiter.rate("anonymous"),
+        RATELIMIT_APPLICATION=limiter.rate(_ANONYMOUS.rate),
     )
     limiter.init_app(app)
+    app.after_request(limiter.give_back_success)
     # Asked before anything else: a probe must not wait for the limiter to see whether Redis is back.
     limiter.request_filter(_is_unlimited)
     for endpoint, view in app.view_functions.items():
@@ -173,7 +288,16 @@ def init_limits(app: Flask, settings: Settings) -> None:
             app.view_functions[endpoint] = limiter.guard(view, operation.limits)
 
 
+def describe_refusal(refused: RateLimitExceeded) -> dict[str, object]:
+    """The details of a refusal, for a page that wants to say what to wait for."""
+    (limiter,) = current_app.extensions["limiter"]
+    described: dict[str, object] = limiter.describe(refused)
+    return described
+
+
 def _is_unlimited() -> bool:
-    """Pages and static files, health and metrics."""
+    """Pages and static files, health and metrics, and a browser's question whether it may call at all."""
     operation = current_operation()
-    return operation.is_unlimited if operation is not None else request.endpoint in current_app.view_functions
+    if operation is None:
+        return request.endpoint in current_app.view_functions
+    return operation.is_unlimited or request.method == "OPTIONS"

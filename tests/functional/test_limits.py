@@ -5,10 +5,12 @@ The service stands behind one trusted proxy, so each test calls from an address 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import httpx
@@ -19,6 +21,7 @@ from tests.functional.client import (
     PASSWORD,
     Admin,
     Api,
+    Json,
     Player,
     assert_refused,
     completion,
@@ -34,17 +37,28 @@ from tests.service import GENEROUS_LIMITS, Service, running_service
 
 ANONYMOUS_MAX = 70
 STREAMS_PER_ADDRESS_MAX = 4
+# The defaults have room for hundreds; a test makes some dozen calls.
+READS_MAX, READS_OF_ONE_MAX = 60, 6
+OPENINGS_MAX, OPENINGS_OF_ONE_MAX = 30, 5
+FAILURES_MAX = 10
 _addresses = (f"10.{number // 250}.0.{number % 250 + 1}" for number in count(1))
 
 
 @pytest.fixture(scope="module")
 def limited(local_servers: LocalServers) -> Iterator[Service]:
-    """A service with the default limits; two are lower, as a test can't make thousands of calls."""
+    """A service with the default limits; those for a crowd are lower, as a test can't make thousands of calls."""
     # An empty setting is the default.
     defaults = dict.fromkeys(GENEROUS_LIMITS, "")
     own = {
         "RATE_LIMIT_ANONYMOUS": f"{ANONYMOUS_MAX}/hour",
         "MAX_STREAMS_PER_IP": str(STREAMS_PER_ADDRESS_MAX),
+        "RATE_LIMIT_READ": f"{READS_MAX}/minute",
+        "RATE_LIMIT_READ_USER": f"{READS_OF_ONE_MAX}/minute",
+        "RATE_LIMIT_STREAM": f"{OPENINGS_MAX}/5 minutes",
+        "RATE_LIMIT_STREAM_USER": f"{OPENINGS_OF_ONE_MAX}/5 minutes",
+        "RATE_LIMIT_LOGIN_ADDRESS": f"{FAILURES_MAX}/15 minutes",
+        "RATE_LIMIT_REFRESH": f"{FAILURES_MAX}/15 minutes",
+        "RATE_LIMIT_REGISTER": f"{FAILURES_MAX}/hour",
         "TRUSTED_PROXIES": "1",
     }
     with running_service(local_servers, **{**defaults, **own}) as service:
@@ -83,10 +97,17 @@ def from_address(player: Player, address: str) -> Player:
     return moved
 
 
-def assert_limited(response: httpx.Response, at_most_s: int, at_least_s: int = 1) -> None:
+def assert_limited(response: httpx.Response, at_most_s: int, at_least_s: int = 1, **details: str) -> None:
+    """Refused, and a page can say why and until when."""
     assert_refused(response, 429, "RATE_LIMIT_EXCEEDED")
-    assert at_least_s <= int(response.headers["Retry-After"]) <= at_most_s
+    retry_after_s = int(response.headers["Retry-After"])
+    assert at_least_s <= retry_after_s <= at_most_s
     assert response.headers["X-RateLimit-Remaining"] == "0"
+    shown = response.json()["error"]["details"]
+    assert {"limit", "per", "rate", "retryAfter"} == shown.keys()
+    # Each is read from the clock, one a moment after the other.
+    assert abs(shown["retryAfter"] - retry_after_s) <= 1
+    assert details.items() <= shown.items(), shown
 
 
 def login_from(url: str, address: str, username: str, password: str = PASSWORD) -> httpx.Response:
@@ -104,7 +125,7 @@ def test_five_logins_per_name_and_address(limited: Service, player: Player, addr
     assert remaining == [4, 3, 2, 1]
     # The same name, written another way.
     assert login_from(limited.url, address, player.username.upper()).status_code == 200
-    assert_limited(login_from(limited.url, address, player.username), 900)
+    assert_limited(login_from(limited.url, address, player.username), 900, limit="login", per="user name and address")
     assert login_from(limited.url, next(_addresses), player.username).status_code == 200
     other = register_from(limited.url, next(_addresses))
     assert login_from(limited.url, address, other.username).status_code == 200
@@ -115,9 +136,42 @@ def test_logins_at_once_are_counted_as_exactly(limited: Service, player: Player,
     assert sorted(answer.status_code for answer in in_parallel(calls)) == [401] * 5 + [429] * 15
 
 
-def test_fifty_logins_per_address_over_all_names(limited: Service, address: str) -> None:
-    calls = [lambda: login_from(limited.url, address, new_name("nobody"))] * 51
-    assert sorted(answer.status_code for answer in in_parallel(calls)) == [401] * 50 + [429]
+def test_failed_logins_are_limited_per_address_over_all_names(limited: Service, address: str) -> None:
+    calls = [lambda: login_from(limited.url, address, new_name("nobody"))] * (FAILURES_MAX + 1)
+    answers = sorted(in_parallel(calls), key=lambda answer: answer.status_code)
+    assert [answer.status_code for answer in answers] == [401] * FAILURES_MAX + [429]
+    assert_limited(answers[-1], 900, at_least_s=2, limit="login_address", per="address", rate="10 per 15 minute")
+
+
+def test_logins_that_succeed_leave_room_for_others_at_the_address(limited: Service, address: str) -> None:
+    """Also those at the same moment; and however many succeed meanwhile, no more may fail."""
+    players = [register_from(limited.url, next(_addresses)) for _ in range(FAILURES_MAX - 1)]
+    for _ in range(2):
+        right = [partial(login_from, limited.url, address, each.username) for each in players]
+        assert {answer.status_code for answer in in_parallel(right)} == {200}
+    wrong = [partial(login_from, limited.url, address, new_name("nobody")) for _ in range(40)]
+    mixed = [call for pair in zip(wrong, right * 5, strict=False) for call in pair]
+    answers = in_parallel(mixed)
+    assert sum(answer.status_code == 401 for answer in answers) <= FAILURES_MAX
+    assert login_from(limited.url, address, new_name("nobody")).status_code == 429
+
+
+def test_refreshes_that_succeed_leave_room_for_others_at_the_address(limited: Service, address: str) -> None:
+    player = register_from(limited.url, next(_addresses))
+    tokens = player.refresh_token
+    for _ in range(FAILURES_MAX + 2):
+        answer = at(limited.url, address).post("/v1/auth/refresh", {"refreshToken": tokens})
+        tokens = data_of(answer)["refreshToken"]
+    refused = [at(limited.url, address).post("/v1/auth/refresh", {"refreshToken": "x"}) for _ in range(FAILURES_MAX)]
+    assert [answer.status_code for answer in refused] == [401] * FAILURES_MAX
+    answer = at(limited.url, address).post("/v1/auth/refresh", {"refreshToken": tokens})
+    assert_limited(answer, 900, at_least_s=2, limit="refresh", per="address")
+
+
+def test_new_accounts_are_limited_per_address(limited: Service, address: str) -> None:
+    answers = [at(limited.url, address).post("/v1/auth/register", {}) for _ in range(FAILURES_MAX + 1)]
+    assert [answer.status_code for answer in answers] == [400] * FAILURES_MAX + [429]
+    assert_limited(answers[-1], 3600, at_least_s=61, limit="register", per="address")
 
 
 # -- actions ---------------------------------------------------------------------------
@@ -168,23 +222,97 @@ def test_one_completion_a_minute_when_flagged(admin: Admin, player: Player) -> N
     admin.act(player.id, "flag")
     player.score_point()
     time.sleep(1.1)
-    assert_limited(player.complete(player.request_action()), 60, at_least_s=2)
+    assert_limited(player.complete(player.request_action()), 60, at_least_s=2, limit="complete_flagged", per="player")
+
+
+def test_one_completion_a_minute_when_flagged_whoever_sends_it(limited: Service, admin: Admin, player: Player) -> None:
+    """A game server's completions count for the player, as the player's own do; other players of it play on."""
+    server, other = create_staff(limited, role="system"), register_from(limited.url, next(_addresses))
+
+    def serve(served: Player) -> httpx.Response:
+        return send(server.request_action(onBehalfOf=served.id), served.id)
+
+    def send(action: Json, spelling: str) -> httpx.Response:
+        return server.send({**completion(action), "onBehalfOf": spelling})
+
+    admin.act(player.id, "flag")
+    for _ in range(3):
+        assert data_of(serve(other))["status"] == "applied"
+        time.sleep(1.1)
+    assert data_of(serve(player))["status"] == "applied"
+    time.sleep(1.1)
+    action = server.request_action(onBehalfOf=player.id)
+    for spelling in (player.id, player.id.upper(), player.id.replace("-", ""), f"urn:uuid:{player.id}"):
+        assert_limited(send(action, spelling), 60, at_least_s=2, limit="complete_flagged", per="player")
+        time.sleep(1.1)
+    assert_limited(player.complete(action), 60, at_least_s=2, limit="complete_flagged", per="player")
+    admin.act(player.id, "clear")
+    time.sleep(1.1)
+    assert data_of(send(action, player.id))["status"] == "applied"
 
 
 # -- reading ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("is_signed_in", [False, True])
-def test_sixty_reads_of_the_board_a_minute_per_address(
-    limited: Service, player: Player, address: str, is_signed_in: bool
+def read_paths(player: Player) -> list[str]:
+    """One after the other, without end."""
+    around = f"/v1/leaderboard/around/{player.id}"
+    return [
+        "/v1/leaderboard",
+        "/v1/leaderboard/top10",
+        around,
+        f"/v1/users/{player.id}/score",
+        "/v1/actions/types",
+    ] * 50
+
+
+def test_reads_of_callers_not_signed_in_count_together_per_address(
+    limited: Service, player: Player, address: str
 ) -> None:
-    api = player.api if is_signed_in else at(limited.url, address)
-    paths = ["/v1/leaderboard", "/v1/leaderboard/top10", f"/v1/leaderboard/around/{player.id}"]
-    for number in range(60):
-        assert api.get(paths[number % 3]).status_code == 200
-    for path in paths:
-        assert_limited(api.get(path), 60)
+    paths = read_paths(player)
+    for path in paths[:READS_MAX]:
+        assert at(limited.url, address).get(path).status_code == 200
+    for path in paths[:5]:
+        assert_limited(at(limited.url, address).get(path), 60, limit="read", per="address")
     assert at(limited.url, next(_addresses)).get("/v1/leaderboard").status_code == 200
+    assert player.api.get("/v1/leaderboard").status_code == 200, "who is signed in has a counter of their own"
+
+
+def test_reads_of_a_signed_in_player_count_for_the_account(limited: Service, player: Player, address: str) -> None:
+    paths = read_paths(player)
+    for path in paths[:READS_OF_ONE_MAX]:
+        assert player.api.get(path).status_code == 200
+    assert_limited(player.api.get("/v1/leaderboard"), 60, limit="read", per="account")
+    assert_limited(from_address(player, next(_addresses)).api.get("/v1/leaderboard"), 60, limit="read", per="account")
+    neighbour = from_address(register_from(limited.url, next(_addresses)), address)
+    assert neighbour.api.get("/v1/leaderboard").headers["X-RateLimit-Limit"] == str(READS_OF_ONE_MAX)
+    assert at(limited.url, address).get("/v1/leaderboard").status_code == 200
+
+
+def test_signed_in_players_of_an_address_read_ten_times_as_much_together(limited: Service, address: str) -> None:
+    """More accounts make more room up to here, and no further."""
+    cap = 10 * READS_MAX
+    players = [from_address(register_from(limited.url, next(_addresses)), address) for _ in range(6)]
+    # What refuses an account counts for its address all the same.
+    calls = [partial(each.api.get, "/v1/leaderboard/top10") for each in players] * (cap // len(players))
+    assert {answer.status_code for answer in in_parallel(calls)} == {200, 429}
+    late = from_address(register_from(limited.url, next(_addresses)), address)
+    assert_limited(late.api.get("/v1/leaderboard"), 60, limit="read", per="address", rate=f"{cap} per 1 minute")
+
+
+@pytest.mark.parametrize("path", ["/v1/leaderboard", "/v1/actions/types", "/v1/leaderboard/top10"])
+def test_a_head_counts_as_a_get_and_a_preflight_as_nothing(limited: Service, address: str, path: str) -> None:
+    def remaining(method: str) -> str | None:
+        value: str | None = at(limited.url, address).call(method, path).headers.get("X-RateLimit-Remaining")
+        return value
+
+    assert [remaining(method) for method in ("GET", "OPTIONS", "HEAD", "OPTIONS", "GET")] == [
+        str(READS_MAX - 1),
+        None,
+        str(READS_MAX - 2),
+        None,
+        str(READS_MAX - 3),
+    ]
 
 
 def test_thirty_reads_of_the_own_score_a_minute(player: Player) -> None:
@@ -194,14 +322,29 @@ def test_thirty_reads_of_the_own_score_a_minute(player: Player) -> None:
     assert_limited(from_address(player, next(_addresses)).api.get("/v1/users/me/score"), 60)
 
 
-def test_anonymous_callers_have_a_limit_for_everything(limited: Service, player: Player, address: str) -> None:
+def test_anonymous_callers_have_a_limit_for_what_needs_a_token(limited: Service, player: Player, address: str) -> None:
     anonymous = at(limited.url, address)
     for _ in range(ANONYMOUS_MAX):
-        data_of(anonymous.get("/v1/actions/types"))
-    assert_limited(anonymous.get("/v1/actions/types"), 3600, at_least_s=61)
-    assert_limited(anonymous.post("/v1/auth/register", {}), 3600, at_least_s=61)
-    data_of(player.api.get("/v1/actions/types"))
-    assert anonymous.get("/health").status_code == 200, "probes are never limited"
+        assert_refused(anonymous.get("/v1/users/me/score"), 401, "INVALID_TOKEN")
+    assert_limited(anonymous.get("/v1/users/me/score"), 3600, at_least_s=61, limit="anonymous", per="address")
+    assert_limited(anonymous.post("/v1/actions/request", {}), 3600, at_least_s=61, limit="anonymous", per="address")
+    # What a page does by itself, and what lets people in, goes on.
+    for path in ("/v1/leaderboard", "/v1/actions/types", "/health"):
+        data_of(anonymous.get(path))
+    with open_from(limited.url, address) as stream:
+        stream.wait_for("leaderboard:initial")
+    assert_refused(anonymous.post("/v1/auth/refresh", {"refreshToken": "x"}), 401, "INVALID_TOKEN")
+    assert login_from(limited.url, address, player.username).status_code == 200
+    assert register_from(limited.url, address).id
+    assert player.score()["score"] == 0
+
+
+def test_preflights_cost_nothing(limited: Service, address: str) -> None:
+    for _ in range(ANONYMOUS_MAX + 1):
+        answer = at(limited.url, address).call("OPTIONS", "/v1/actions/request")
+        assert answer.status_code == 200
+        assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
+    assert_refused(at(limited.url, address).get("/v1/users/me/score"), 401, "INVALID_TOKEN")
 
 
 def test_bad_tokens_count_as_anonymous(limited: Service, address: str) -> None:
@@ -214,8 +357,11 @@ def test_bad_tokens_count_as_anonymous(limited: Service, address: str) -> None:
 # -- streams ---------------------------------------------------------------------------
 
 
-def open_from(url: str, address: str) -> SseClient:
-    return SseClient(f"{url}/v1/leaderboard/stream", headers={"X-Forwarded-For": address})
+def open_from(url: str, address: str, player: Player | None = None, last_event_id: str | None = None) -> SseClient:
+    headers = {"X-Forwarded-For": address}
+    if player is not None:
+        headers["Authorization"] = f"Bearer {player.access_token}"
+    return SseClient(f"{url}/v1/leaderboard/stream", headers=headers, last_event_id=last_event_id)
 
 
 def test_streams_of_one_address_are_capped_and_so_are_their_openings(limited: Service, address: str) -> None:
@@ -229,11 +375,50 @@ def test_streams_of_one_address_are_capped_and_so_are_their_openings(limited: Se
     with ExitStack() as open_ones:
         for _ in range(STREAMS_PER_ADDRESS_MAX):
             open_ones.enter_context(open_from(limited.url, address)).wait_for("leaderboard:initial")
-        for _ in range(30 - STREAMS_PER_ADDRESS_MAX):
-            assert '"TOO_MANY_STREAMS"' in refusal().body
-        assert '"RATE_LIMIT_EXCEEDED"' in refusal().body
+        for _ in range(OPENINGS_MAX - STREAMS_PER_ADDRESS_MAX):
+            error = json.loads(refusal().body)["error"]
+            assert (error["code"], error["details"]) == (
+                "TOO_MANY_STREAMS",
+                {"limit": "streams", "per": "address", "maximum": STREAMS_PER_ADDRESS_MAX, "retryAfter": 10},
+            )
+        error = json.loads(refusal().body)["error"]
+        assert (error["code"], error["details"]["limit"]) == ("RATE_LIMIT_EXCEEDED", "stream")
         with open_from(limited.url, next(_addresses)) as elsewhere:
             elsewhere.wait_for("leaderboard:initial")
+
+
+def test_streams_of_players_count_for_the_account(limited: Service, player: Player, address: str) -> None:
+    """They take none of the anonymous places of their address, nor of its openings."""
+    with ExitStack() as open_ones:
+        for _ in range(STREAMS_PER_ADDRESS_MAX):
+            open_ones.enter_context(open_from(limited.url, address)).wait_for("leaderboard:initial")
+        for _ in range(OPENINGS_OF_ONE_MAX):
+            open_ones.enter_context(open_from(limited.url, address, player)).wait_for("leaderboard:initial")
+        with pytest.raises(SseRefused) as refused:
+            open_from(limited.url, address, player)
+        assert json.loads(refused.value.body)["error"]["details"]["per"] == "account"
+        neighbour = register_from(limited.url, next(_addresses))
+        with open_from(limited.url, address, neighbour) as stream:
+            stream.wait_for("leaderboard:initial")
+
+
+def test_who_comes_back_with_a_recent_id_does_not_count_as_opening(limited: Service, address: str) -> None:
+    with open_from(limited.url, address) as stream:
+        stream.wait_for("leaderboard:initial")
+        seen = stream.last_event_id
+    for _ in range(OPENINGS_MAX + 1):
+        with open_from(limited.url, address, last_event_id=seen) as stream:
+            stream.wait_for("leaderboard:initial")
+    # Made-up ids prove nothing.
+    epoch, _, offset = seen.partition(":")
+    invented = ["x", "0:0", f"{int(epoch) + 1}:{offset}", f"{epoch}:{int(offset) + 10**9}"]
+    for number in range(OPENINGS_MAX - 1):
+        with open_from(limited.url, address, last_event_id=invented[number % 4]) as stream:
+            stream.wait_for("reset")
+    with pytest.raises(SseRefused):
+        open_from(limited.url, address, last_event_id=invented[0])
+    with open_from(limited.url, address, last_event_id=seen) as stream:
+        stream.wait_for("leaderboard:initial")
 
 
 # -- addresses -------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class IntakeSteps(PlayerSteps):
         issue = partial(
             issue_action,
             self.intakes[0],
-            self.lookup,
+            self.lookup.find_player,
             self.world.web_catalogue,
             self.tokens,
             on_behalf_of=player.id if by_server else None,

@@ -378,11 +378,12 @@ def test_a_request_asks_once_about_all_of_its_limits(client: redis.Redis, servic
         ("POST", "/v1/actions/complete", token, 4),
         ("POST", "/v1/actions/request", token, 1),
         ("GET", "/v1/users/me/score", token, 1),
-        ("GET", "/v1/leaderboard", token, 1),
-        ("GET", "/v1/leaderboard", anonymous, 2),
+        ("GET", "/v1/leaderboard", token, 2),
+        ("GET", "/v1/leaderboard", anonymous, 1),
         ("POST", "/v1/auth/login", anonymous, 3),
+        ("POST", "/v1/auth/register", anonymous, 1),
         ("GET", "/v1/actions/types", anonymous, 1),
-        ("OPTIONS", "/v1/leaderboard", anonymous, 1),
+        ("GET", "/v1/users/me/history", anonymous, 1),
     ]
     for method, path, headers, windows in requests:
         body = login if path.endswith("login") else {}
@@ -397,9 +398,10 @@ def test_a_request_asks_once_about_all_of_its_limits(client: redis.Redis, servic
 
 def test_what_is_not_limited_asks_nothing(client: redis.Redis, service: FlaskClient) -> None:
     token = sign_up(service)
-    paths = [("/health", {}), ("/v1/actions/types", token), ("/no/such/path", {}), ("/static/scoreboard.js", {})]
+    paths = [("/health", {}), ("/v1/users/me/history", token), ("/no/such/path", {}), ("/static/scoreboard.js", {})]
     for path, headers in paths:
         assert commands_about_limits(client, lambda: service.get(path, headers=headers)) == [], path  # noqa: B023
+    assert commands_about_limits(client, lambda: service.options("/v1/leaderboard")) == []
 
 
 def test_a_request_without_limits_waits_for_no_count(client: redis.Redis, local_servers: LocalServers) -> None:
@@ -593,24 +595,24 @@ def test_without_redis_each_process_counts_its_share_and_then_redis_counts_again
     limiter = limiter_of(service)
 
     def call() -> tuple[int, str, str]:
-        answer = service.get("/v1/actions/types")
+        answer = service.get("/v1/users/me/history")
         return answer.status_code, answer.headers["X-RateLimit-Limit"], answer.headers["X-RateLimit-Remaining"]
 
-    assert call() == (200, "6", "5")
+    assert call() == (401, "6", "5")
     before = fallbacks(service)
     own_servers.valkey.stop()
-    assert call() == (200, "3", "2")
+    assert call() == (401, "3", "2")
     assert limiter.is_degraded
-    assert [call() for _ in range(3)] == [(200, "3", "1"), (200, "3", "0"), (429, "3", "0")]
+    assert [call() for _ in range(3)] == [(401, "3", "1"), (401, "3", "0"), (429, "3", "0")]
     assert fallbacks(service) == before + 4
     own_servers.valkey.start()
     deadline = time.monotonic() + RECOVERY_WAIT_S
     while limiter.is_degraded and time.monotonic() < deadline:
-        service.get("/v1/actions/types")
+        service.get("/v1/users/me/history")
     with redis.Redis.from_url(own_servers.redis_url) as client:
         remaining = 6 - sum(int(client.get(key) or 0) for key in client.keys("LIMITS:*"))
-        assert commands_about_limits(client, lambda: call() == (200, "6", str(remaining - 1))) != []
-        assert call() == (200, "6", str(remaining - 2))
+        assert commands_about_limits(client, lambda: call() == (401, "6", str(remaining - 1))) != []
+        assert call() == (401, "6", str(remaining - 2))
 
 
 def test_without_redis_logins_stay_limited(own_servers: LocalServers, database_url: str) -> None:

@@ -31,6 +31,7 @@ blueprint = Blueprint("accounts", __name__, url_prefix="/v1/auth")
     body=schemas.Register,
     answer=answers.SignIn,
     status=201,
+    limits="register",
     errors=[errors.UsernameTaken, errors.EmailTaken],
 )
 def create_account(body: schemas.Register) -> Response:
@@ -60,7 +61,7 @@ def create_account(body: schemas.Register) -> Response:
     errors=[errors.InvalidCredentials, errors.AccountBanned],
 )
 def sign_in(body: schemas.Login) -> Response:
-    """Every attempt counts against the limits, also one that succeeds."""
+    """Every attempt counts for its name and address; for the address over all names only those that fail."""
     parts = current_parts()
     signed_in = log_in(
         parts.database,
@@ -80,6 +81,7 @@ def sign_in(body: schemas.Login) -> Response:
     body=schemas.Refresh,
     is_body_optional=True,
     answer=answers.SignIn,
+    limits="refresh",
     errors=[errors.InvalidToken, errors.TokenExpired, errors.CsrfFailed, errors.AccountBanned],
 )
 def refresh(body: schemas.Refresh) -> Response:

@@ -26,6 +26,7 @@ from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.origin import request_origin
 from scoreboard.web.parts import Parts, current_parts
 from scoreboard.web.preferences import preferred_wait_s
+from scoreboard.web.served_player import find_player
 
 # How often a waiting request looks at the row itself.
 _LOOK_S = 1.0
@@ -34,7 +35,7 @@ blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
 
 
 @blueprint.get("/types")
-@Operation("The catalogue of action types", access=Access.PUBLIC, answer=answers.ActionTypes)
+@Operation("The catalogue of action types", access=Access.PUBLIC, answer=answers.ActionTypes, limits="read")
 def list_types() -> Response:
     response = answer({"types": [_type_json(each) for each in current_parts().catalogue]})
     response.headers["Cache-Control"] = "public, max-age=60"
@@ -56,7 +57,7 @@ def request_action(body: schemas.ActionRequest) -> Response:
     parts = current_parts()
     issued = issue_action(
         parts.intake,
-        parts.callers,
+        parts.callers.find_player,
         parts.catalogue,
         parts.tokens,
         caller=current_caller(),
@@ -105,7 +106,7 @@ def complete_action(body: schemas.ActionCompletion) -> Response:
     """
     parts = current_parts()
     caller = current_caller()
-    player = player_of(parts.callers, caller, body.on_behalf_of)
+    player = player_of(find_player, caller, body.on_behalf_of)
     proof = Proof(body.proof.completion_time, body.proof.checksum, body.proof.points, body.proof.data)
     completion = Completion(body.action_id, body.action_token, proof)
     wait_s = preferred_wait_s()
