@@ -9,7 +9,6 @@ from uuid import UUID
 import orjson
 from flask import Flask, Response
 from flask.json.provider import JSONProvider
-from flask_cors import CORS
 
 from config import Settings
 from scoreboard.logs import configure_logging
@@ -17,6 +16,7 @@ from scoreboard.tracing import init_tracing, log_processors
 from scoreboard.web import stream
 from scoreboard.web.auth import access_token, init_auth, load_caller
 from scoreboard.web.bodies import BODY_MAX_BYTES
+from scoreboard.web.cross_origin import allow_origins
 from scoreboard.web.errors import register_errors
 from scoreboard.web.forwarded import trust_proxies
 from scoreboard.web.limits import init_limits
@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     register_errors(app)
     app.wsgi_app = parts.admission.gate(app.wsgi_app)  # type: ignore[assignment]
     if settings.cors_origins:
-        _allow_origins(app, settings.cors_origins)
+        allow_origins(app, settings.cors_origins)
     return app
 
 
@@ -83,17 +83,3 @@ def make_access_token(app: Flask, user_id: UUID, session_id: UUID) -> str:
     """An access token for a session that exists, for load tests."""
     with app.app_context():
         return access_token(str(user_id), str(session_id))
-
-
-def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
-    """Pages of these sites may call with bearer tokens and tickets; cookies stay with this site."""
-    CORS(
-        app,
-        resources={"/v1/*": {"origins": list(origins)}, "/static/*": {"origins": list(origins)}},
-        allow_headers=["Authorization", "Content-Type", "Prefer", "X-CSRF-TOKEN", "X-Request-ID", "Last-Event-ID"],
-        expose_headers=["Date", "ETag", "Preference-Applied", "Retry-After", "X-Request-ID"],
-        # All that there is; and to callers that name no origin of their own, nothing is said about those of others.
-        methods=["GET", "HEAD", "POST"],
-        always_send=False,
-        max_age=600,
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import structlog
 from scoreboard import metrics
 from scoreboard.domain.errors import ScoreboardError, ServiceUnavailable, ValidationFailed
 from scoreboard.web.bodies import Bodies, BodyNotTaken
+from scoreboard.web.cross_origin import is_preflight, refusal_headers
 from scoreboard.web.observe import STEADY_HEADERS
 from scoreboard.web.refusals import bare_answer
 from scoreboard.web.stream_refusals import MIMETYPE, is_wanted, refused_frame
@@ -41,9 +42,15 @@ class Admission:
     """Counts requests from the end of their body to their answer; streams leave with their first frame."""
 
     def __init__(
-        self, at_once: int, *, parked_max: int = PARKED_MAX, headers: Sequence[tuple[str, str]] = STEADY_HEADERS
+        self,
+        at_once: int,
+        *,
+        parked_max: int = PARKED_MAX,
+        headers: Sequence[tuple[str, str]] = STEADY_HEADERS,
+        origins: Collection[str] = (),
     ) -> None:
-        """``headers`` go with every answer."""
+        """``headers`` go with every answer; pages of the sites ``origins`` may read the refusals."""
+        self._origins = origins
         self._at_once = at_once
         self._headers = headers
         self._bodies = Bodies()
@@ -57,12 +64,13 @@ class Admission:
         """The application behind this bound."""
 
         def admit(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            is_let_in = environ.get("PATH_INFO") in _ALWAYS
+            # A page that isn't told whether it may call can't see the refusal either.
+            is_let_in = environ.get("PATH_INFO") in _ALWAYS or is_preflight(environ)
             try:
                 # A full process refuses without a look at the body.
                 has_room = (is_let_in or self.working < self._at_once) and self._bodies.take(environ)
             except BodyNotTaken:
-                return self._refuse_body(start_response)
+                return self._refuse_body(environ, start_response)
             if not has_room:
                 return self._refuse(environ, start_response)
             if not self._enter() and not is_let_in:
@@ -113,23 +121,25 @@ class Admission:
         if time.monotonic() - self._warned_at > _WARN_EVERY_S:
             self._warned_at = time.monotonic()
             log.warning("overloaded", working=self.working, parked=self.parked, hint="add web processes")
+        more = refusal_headers(environ, self._origins)
         if is_wanted(str(environ.get("PATH_INFO")), str(environ.get("QUERY_STRING")), 503):
-            return self._refuse_as_event(start_response)
-        return self._answer(start_response, "503 SERVICE UNAVAILABLE", _FULL, ("Retry-After", str(_RETRY_AFTER_S)))
+            return self._refuse_as_event(start_response, more)
+        retry_after = ("Retry-After", str(_RETRY_AFTER_S))
+        return self._answer(start_response, "503 SERVICE UNAVAILABLE", _FULL, [retry_after, *more])
 
-    def _refuse_as_event(self, start_response: Callable[..., object]) -> Iterable[bytes]:
+    def _refuse_as_event(self, start_response: Callable[..., object], more: list[tuple[str, str]]) -> Iterable[bytes]:
         error = {"code": _FULL.code, "message": _FULL.message, "details": {}}
         frame = refused_frame(503, error, _RETRY_AFTER_S)
         own = [("Content-Type", MIMETYPE), ("Content-Length", str(len(frame))), ("Cache-Control", "no-store")]
-        start_response("200 OK", [*own, *self._headers])
+        start_response("200 OK", [*own, *more, *self._headers])
         return [frame]
 
-    def _refuse_body(self, start_response: Callable[..., object]) -> Iterable[bytes]:
+    def _refuse_body(self, environ: WSGIEnvironment, start_response: Callable[..., object]) -> Iterable[bytes]:
         metrics.REFUSALS.labels(_NO_BODY.code).inc()
-        return self._answer(start_response, "400 BAD REQUEST", _NO_BODY)
+        return self._answer(start_response, "400 BAD REQUEST", _NO_BODY, refusal_headers(environ, self._origins))
 
     def _answer(
-        self, start_response: Callable[..., object], status: str, error: ScoreboardError, *more: tuple[str, str]
+        self, start_response: Callable[..., object], status: str, error: ScoreboardError, more: list[tuple[str, str]]
     ) -> Iterable[bytes]:
         headers, body = bare_answer(error.code, error.message)
         start_response(status, [*headers, *more, *self._headers])

@@ -98,7 +98,9 @@ def build_parts(settings: Settings) -> Parts:
     celery = make_celery(settings.broker_url)
     return Parts(
         settings=settings,
-        admission=Admission(settings.max_requests_at_once, headers=steady_headers(settings)),
+        admission=Admission(
+            settings.max_requests_at_once, headers=steady_headers(settings), origins=settings.cors_origins
+        ),
         catalogue=load_catalogue(settings.catalogue_path),
         database=database,
         clock=DatabaseClock(database),

@@ -26,7 +26,11 @@ def is_wanted(path: str, query: str, status: int) -> bool:
     """Whether this answer is to be an event."""
     if path != STREAM_PATH or status not in _STATUSES:
         return False
-    return parse_qs(query, max_num_fields=10).get("refusals") == ["event"]
+    try:
+        return parse_qs(query, max_num_fields=10).get("refusals") == ["event"]
+    except ValueError:
+        # More fields than any client of the stream sends.
+        return False
 
 
 def refused_frame(status: int, error: Mapping[str, Any], retry_after_s: int | None) -> bytes:

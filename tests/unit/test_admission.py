@@ -32,13 +32,13 @@ class Application:
         return [b"done"]
 
 
-def call(application: Any, path: str = "/v1/leaderboard") -> Answer:
+def call(application: Any, path: str = "/v1/leaderboard", **environ: str) -> Answer:
     said: list[tuple[str, dict[str, str]]] = []
 
     def start(status: str, headers: list[tuple[str, str]], _exc_info: object = None) -> None:
         said.append((status, dict(headers)))
 
-    body = b"".join(application({"PATH_INFO": path}, start))
+    body = b"".join(application({"PATH_INFO": path, **environ}, start))
     return *said[0], body
 
 
@@ -88,3 +88,35 @@ def test_those_who_only_wait_are_bounded_too() -> None:
         assert not may_wait
         assert (admission.working, admission.parked) == (-1, 1)
     assert (admission.working, admission.parked) == (0, 0)
+
+
+FRIEND = "https://game.example"
+
+
+@pytest.mark.parametrize(
+    ("origin", "path", "is_readable"),
+    [
+        (FRIEND, "/v1/leaderboard", True),
+        (FRIEND, "/", False),
+        ("https://stranger.example", "/v1/leaderboard", False),
+        ("null", "/v1/leaderboard", False),
+    ],
+)
+def test_a_page_of_a_named_site_can_read_that_it_is_too_much(origin: str, path: str, is_readable: bool) -> None:
+    gated = Admission(0, origins=[FRIEND]).gate(Application())
+    status, headers, _ = call(gated, path, HTTP_ORIGIN=origin)
+    assert status.startswith("503")
+    assert headers["Vary"] == "Origin"
+    assert headers.get("Access-Control-Allow-Origin") == (FRIEND if is_readable else None)
+    exposed = headers.get("Access-Control-Expose-Headers", "")
+    assert ("Retry-After" in exposed) == is_readable
+    assert "Vary" not in call(Admission(0).gate(Application()), path, HTTP_ORIGIN=origin)[1]
+
+
+def test_a_preflight_is_answered_however_much_there_is_to_do() -> None:
+    application = Application()
+    application.finish.set()
+    gated = Admission(0, origins=[FRIEND]).gate(application)
+    asked = {"REQUEST_METHOD": "OPTIONS", "HTTP_ORIGIN": FRIEND}
+    assert call(gated, **asked, HTTP_ACCESS_CONTROL_REQUEST_METHOD="POST")[0].startswith("200")
+    assert call(gated, **asked)[0].startswith("503")
