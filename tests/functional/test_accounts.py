@@ -18,11 +18,13 @@ from tests.functional.client import (
     Json,
     Player,
     assert_refused,
+    create_staff,
     data_of,
     in_parallel,
     login,
     new_name,
     open_stream,
+    pages,
     register,
     registration,
 )
@@ -128,6 +130,41 @@ def test_signing_in_does_not_regard_case(service: Service) -> None:
 def test_an_email_address_is_unique(api: Api, player: Player) -> None:
     assert_refused(api.post("/v1/auth/register", registration(email=player.email)), 409, "EMAIL_TAKEN")
     assert_refused(api.post("/v1/auth/register", registration(email=player.email.upper())), 409, "EMAIL_TAKEN")
+
+
+@pytest.mark.parametrize("body", [{}, {"email": None}])
+def test_an_account_needs_no_email_address(service: Service, api: Api, body: Json) -> None:
+    """Any number of accounts have none, and an admin sees that."""
+    admin = create_staff(service)
+    for _ in range(2):
+        bare = {**registration(), **body}
+        if "email" not in body:
+            del bare["email"]
+        user = data_of(api.post("/v1/auth/register", bare), 201)["user"]
+        assert data_of(admin.api.get(f"/v1/admin/users/{user['id']}"))["email"] is None
+        assert [each["id"] for each in pages(admin.api, "/v1/admin/users", q=bare["username"])] == [user["id"]]
+        assert login(service.url, bare["username"]).id == user["id"]
+
+
+def test_commands_need_no_email_address(service: Service) -> None:
+    name = new_name("bare admin")
+    done = service.run("create-admin", "--username", name, "--password", PASSWORD)
+    assert done.returncode == 0, done.stderr
+    assert login(service.url, name).username == name
+
+
+@pytest.mark.parametrize("around", ["{} ", " {}", "{}\n", "\t{}", "\ufeff{}", "{}\u00a0", "\u200b{}\u2060"])
+def test_a_pasted_name_signs_in(service: Service, around: str) -> None:
+    player = register(service.url)
+    for name in (player.username, player.username.upper()):
+        assert login(service.url, around.format(name)).id == player.id
+
+
+@pytest.mark.parametrize(
+    "name", ["\u2800\u2800", "rival\u2063", "rival\u00a0x", "ri\u200dval", "rival\ufe0f", "rival\ue000"]
+)
+def test_a_name_that_hides_something_is_refused(api: Api, name: str) -> None:
+    assert_refused(api.post("/v1/auth/register", registration(username=name)), 400, "VALIDATION_FAILED", "username")
 
 
 @pytest.mark.parametrize("email", ["", "nobody", "a@", "@example.com", "a b@example.com", "a@exa\nmple.com", "x" * 300])

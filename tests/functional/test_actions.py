@@ -96,6 +96,53 @@ def test_a_request_that_the_catalogue_does_not_allow_is_refused(player: Player, 
     assert_refused(player.api.post("/v1/actions/request", body), 400, "VALIDATION_FAILED")
 
 
+# -- what is told of an outcome ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "claimed_ms", "details"),
+    [
+        (0.0, 1_500, {"clock": "server", "bound": "minimum", "boundMs": 1_000}),
+        (1.1, 400, {"clock": "client", "bound": "minimum", "boundMs": 1_000, "actualMs": 400}),
+        (0.0, 60_000, {"clock": "client", "bound": "maximum", "actualMs": 60_000}),
+    ],
+)
+def test_a_rejection_says_which_bound_was_broken(
+    player: Player, waited_s: float, claimed_ms: int, details: Json
+) -> None:
+    action = player.request_action("COMPLETE_LEVEL", {"difficulty": "easy", "levelId": "7"})
+    time.sleep(waited_s)
+    with player.stream() as stream:
+        outcome = data_of(player.complete(action, time_ms=claimed_ms))
+        told = stream.wait_for("action:result").json()
+    assert outcome["reason"] == ("CLOCK_MISMATCH" if claimed_ms == 60_000 else "COMPLETION_TIME")
+    said = outcome["reasonDetails"]
+    assert details.items() <= said.items()
+    low, high = sorted((said["boundMs"], said["actualMs"]))
+    assert low < high
+    assert (said["actualMs"] == low) == (said["bound"] == "minimum")
+    assert told["reasonDetails"] == player.action(action["actionId"])["reasonDetails"] == said
+    assert player.score_point()["reasonDetails"] is None
+
+
+def test_data_is_shown_to_its_owner_and_to_admins(service: Service, player: Player) -> None:
+    action = player.request_action()
+    data_of(player.complete(action, data="café: lap 3"))
+    admin, stranger = create_staff(service), register(service.url)
+    for reader in (player, admin):
+        assert reader.action(action["actionId"])["data"] == "café: lap 3"
+    assert_refused(stranger.api.get(f"/v1/actions/{action['actionId']}"), 404, "NOT_FOUND")
+    bare = player.score_point()
+    assert player.action(bare["actionId"])["data"] is None
+
+
+def test_what_a_game_server_sent_is_shown_to_it(service: Service, player: Player) -> None:
+    server = create_staff(service, "system")
+    action = server.request_action(onBehalfOf=player.id)
+    data_of(server.send(completion(action, data="a replay", onBehalfOf=player.id)))
+    assert server.action(action["actionId"])["data"] == player.action(action["actionId"])["data"] == "a replay"
+
+
 # -- earning points --------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from tests.functional.client import (
     Player,
     assert_refused,
     board,
+    completion,
     create_staff,
     data_of,
     eventually,
@@ -285,6 +286,32 @@ def test_what_players_do_is_audited(service: Service, admin: Admin) -> None:
     data_of(player.api.post("/v1/auth/logout"))
     events = {item["event"] for item in pages(admin.api, AUDIT, userId=player.id)}
     assert {"user.registered", "action.applied", "action.rejected", "user.login_failed", "token.reused"} <= events
+
+
+def test_actions_are_audited_with_address_and_agent(service: Service, admin: Admin) -> None:
+    player, server = register(service.url), create_staff(service, "system")
+    player.api.headers["User-Agent"] = "a browser"
+    server.api.headers["User-Agent"] = "a game"
+    own = player.score_point()["actionId"]
+    data_of(player.complete(player.request_action(), time_ms=60_000))
+    served = server.request_action(onBehalfOf=player.id)
+    data_of(server.send(completion(served, onBehalfOf=player.id)))
+    items = [item for item in pages(admin.api, AUDIT, limit=1, userId=player.id) if item["event"].startswith("action.")]
+    assert [(item["event"], item["actorId"], item["userAgent"]) for item in items] == [
+        ("action.applied", server.id, "a game"),
+        ("action.rejected", player.id, "a browser"),
+        ("action.applied", player.id, "a browser"),
+    ]
+    assert {(item["ip"], item["targetId"]) for item in items} == {("127.0.0.1", player.id)}
+    assert (items[0]["id"], items[2]["id"]) == (served["actionId"], own)
+    assert items[0] in pages(admin.api, AUDIT, userId=server.id, event="action.applied")
+
+
+@pytest.mark.parametrize("reason", ["\u2800\u2800", "\u2063", "steer \u202e it", "two\u2028lines", "\x1b[2J"])
+def test_a_reason_is_text_that_can_be_read(admin: Admin, player: Player, reason: str) -> None:
+    refused = admin.api.post(f"{USERS}/{player.id}/flag", {"reason": reason})
+    assert_refused(refused, 400, "VALIDATION_FAILED", "reason")
+    assert admin.act(player.id, "flag", reason="two\nlines: שלום")["status"] == "flagged"
 
 
 def test_audit_never_keeps_a_secret(service: Service, admin: Admin, player: Player) -> None:

@@ -131,6 +131,14 @@ def test_five_logins_per_name_and_address(limited: Service, player: Player, addr
     assert login_from(limited.url, address, other.username).status_code == 200
 
 
+def test_spellings_of_a_name_share_its_limit(limited: Service, player: Player, address: str) -> None:
+    spellings = ["{}", "{} ", " {}", "{}\n", "\ufeff{}"]
+    for spelling in spellings:
+        refused = login_from(limited.url, address, spelling.format(player.username), "not the password")
+        assert_refused(refused, 401, "INVALID_CREDENTIALS")
+    assert_limited(login_from(limited.url, address, f"{player.username}\u00a0"), 900)
+
+
 def test_logins_at_once_are_counted_as_exactly(limited: Service, player: Player, address: str) -> None:
     calls = [lambda: login_from(limited.url, address, player.username, "not the password")] * 20
     assert sorted(answer.status_code for answer in in_parallel(calls)) == [401] * 5 + [429] * 15
