@@ -30,6 +30,7 @@ from scoreboard.web import observe, schemas, stream, worker
 from scoreboard.web.bodies import BODY_MAX_BYTES, BODY_WAIT_S
 from scoreboard.web.direct import STALLED_S
 from scoreboard.web.preferences import WAIT_MAX_S
+from tests.unit.test_docs import API, rows
 from workers.schedule import SCHEDULE
 
 DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
@@ -130,9 +131,39 @@ SAID = (
     Said("docs/embedding.md", "At most {} are kept", (browser("completions", "MAX_QUEUED"),)),
     Said("docs/embedding.md", "settled within {} s", (browser("completions", "WAIT_S"),)),
     Said("docs/embedding.md", "after {} s without a first event", (browser("stream", "OPENING_MS") / 1000,)),
+    Said("docs/faq.md", "Signing in allows {} tries per name in 15 minutes", (RATES["rate_limit_login"][0],)),
+    Said("docs/faq.md", "{} round per second, {} per minute, {} per hour and {} per day", tuple(COMPLETIONS)),
     Said("docs/faq.md", "keeps up to {} of them", (browser("completions", "MAX_QUEUED"),)),
     Said("docs/replay.md", "It registers the players, {w} at a time", (REGISTERING,)),
 )
+
+
+UNITS = {"second": "s", "minute": "min", "minutes": "min", "hour": "h", "day": "day"}
+
+
+def in_words(rates: str) -> str:
+    """A setting's rates as the page writes them: "5/15 minutes" is "5 per 15 min"."""
+    parts = []
+    for count, period in (rate.split("/") for rate in rates.split(";")):
+        *length, unit = period.split()
+        parts.append(" per ".join([f"{int(count):,}", " ".join([*length, UNITS[unit]])]))
+    return ", ".join(parts)
+
+
+def test_the_table_of_limits_has_every_rate_with_its_default() -> None:
+    table = {setting.strip("`").lower(): default for _, default, _, setting in rows(API, "Limits")}
+    rates = {name: in_words(str(default)) for name, default in DEFAULTS.items() if name.startswith("rate_limit")}
+    assert {name: default.split(", in addition")[0] for name, default in table.items()} == rates
+
+
+def test_the_limits_for_a_large_event_are_settings_and_higher_than_the_defaults() -> None:
+    page = (ROOT / "docs/running-an-event.md").read_text(encoding="utf-8")
+    section = page.split("### Think of the shared address\n", 1)[1].split("\n### ", 1)[0]
+    values = dict(re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \|$", section, re.MULTILINE))
+    Settings.load(**{name.lower(): value for name, value in values.items()})
+    for name, value in values.items():
+        first = [int(re.split(r"/", str(text))[0]) for text in (value, DEFAULTS[name.lower()])]
+        assert first[0] > first[1], name
 
 
 def shown(number: object) -> str:
