@@ -155,6 +155,8 @@ def test_too_many_streams_are_polled_for_until_the_time_that_the_service_names(
         guest.open(player)
         guest.wait_told("state", state="connecting", code="TOO_MANY_STREAMS")
         refused_at = guest.proxy.seen(STREAM)[-1].at
+        # One before signing in, one as the player: the reason comes with the refusal.
+        assert len(guest.proxy.seen(STREAM)) == 2
         (wait_ms,) = [state["retryInMs"] for state in guest.told("state") if state["code"] == "TOO_MANY_STREAMS"]
         # The service says 10 s; those told the same come spread over a quarter more.
         assert 10_000 <= wait_ms <= 12_750

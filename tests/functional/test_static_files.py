@@ -117,6 +117,12 @@ def test_a_head_and_a_part_are_right(service: Service) -> None:
     assert (part.status_code, part.content) == (200, whole.content)
 
 
+def test_the_types_of_the_module_are_text(service: Service) -> None:
+    answer = get(service, "/static/scoreboard.d.ts")
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert b"export class Scoreboard" in answer.content
+
+
 @pytest.mark.browser
 @pytest.mark.timeout(120)
 def test_the_page_is_light_and_its_first_row_is_soon_there(service: Service) -> None:

@@ -116,7 +116,7 @@ export class Scoreboard extends EventTarget {
     return this.clock.now();
   }
 
-  /** @param {{username: string, email: string, password: string}} account */
+  /** @param {{username: string, email?: string | null, password: string}} account */
   register(account) {
     return this.session.register(account);
   }

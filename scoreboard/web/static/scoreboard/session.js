@@ -139,7 +139,7 @@ export class Session {
     if (left > 0) this.#endTimer = setTimeout(() => this.checkEnd(), Math.min(left, LONGEST_TIMER_MS));
   }
 
-  /** @param {{username: string, email: string, password: string}} account */
+  /** @param {{username: string, email?: string | null, password: string}} account */
   register(account) {
     return this.#enter("/v1/auth/register", account);
   }
