@@ -24,6 +24,6 @@ ENV PATH=/venv/bin:$PATH \
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['PORT'] + '/health', timeout=2)"]
+    CMD python deploy/probe.py /health/live "$PORT" "$BIND"
 # The web process; deploy/compose.yaml and the Procfile have the others.
 CMD ["gunicorn", "--config", "deploy/gunicorn.conf.py", "app:create_app()"]

@@ -17,9 +17,8 @@ from cryptography.fernet import Fernet
 from limits import parse_many
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
+from scoreboard import setting_values
 from scoreboard.redis_url import read_redis_url
 
 ROOT = Path(__file__).resolve().parent
@@ -58,21 +57,6 @@ def _check_rate(value: str) -> str:
     return value
 
 
-def _check_postgres_url(value: str) -> str:
-    # Heroku hands out postgres://, which SQLAlchemy no longer accepts.
-    for scheme in ("postgres://", "postgresql://"):
-        if value.startswith(scheme):
-            value = "postgresql+psycopg2://" + value.removeprefix(scheme)
-    if not value.startswith("postgresql+psycopg2://"):
-        raise ValueError("must start with postgresql://")
-    try:
-        make_url(value)
-    except (ArgumentError, ValueError):
-        # Not the library's words, which quote the address.
-        raise ValueError("is not an address of the form postgresql://user:password@host:port/name") from None
-    return value
-
-
 def _check_redis_url(value: str) -> str:
     read_redis_url(value)
     return value
@@ -100,7 +84,7 @@ def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Rate = Annotated[str, AfterValidator(_check_rate)]
-PostgresUrl = Annotated[str, AfterValidator(_check_postgres_url)]
+PostgresUrl = Annotated[str, AfterValidator(setting_values.postgres_url)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
@@ -122,6 +106,9 @@ class Settings(BaseSettings):
     )
     redis_url: RedisUrl | None = Field(None, description="Redis 7 or Valkey; unset: an embedded server")
     celery_broker_url: RedisUrl | None = Field(None, description="Celery broker; default REDIS_URL")
+    bind: Annotated[Words, AfterValidator(setting_values.bind_addresses)] = Field(
+        (), description="addresses the web server listens on; unset: this machine only, in production all IPv4"
+    )
     port: int = Field(8000, ge=1, le=65535, description="port the web server listens on")
     web_concurrency: int = Field(2, ge=1, le=64, description="web processes")
     worker_concurrency: int = Field(1, ge=1, le=64, description="processes of one Celery worker")
@@ -136,8 +123,12 @@ class Settings(BaseSettings):
 
     # Identity.
     jwt_secret: str | None = Field(None, min_length=32, description="HS256 secret, at least 32 characters")
-    jwt_private_key: str | None = Field(None, description="RS256 private key, PEM")
-    jwt_public_keys: str | None = Field(None, description="RS256 public keys, JSON object kid → PEM; the first signs")
+    jwt_private_key: Annotated[str, AfterValidator(setting_values.private_key)] | None = Field(
+        None, description="RS256 private key, PEM"
+    )
+    jwt_public_keys: Annotated[str, AfterValidator(setting_values.public_keys)] | None = Field(
+        None, description="RS256 public keys, JSON object kid → PEM; the first signs"
+    )
     jwt_access_ttl_s: int = Field(3600, ge=1, le=86_400, description="life of an access token")
     jwt_refresh_ttl_s: int = Field(604_800, ge=1, le=31_536_000, description="life of a refresh token")
     operator_token: str | None = Field(
@@ -191,13 +182,27 @@ class Settings(BaseSettings):
     rate_limit_stream_user: Rate = Field("60/5 minutes", description="the same per account, signed in")
 
     # Watching it run.
-    prometheus_multiproc_dir: Path | None = Field(None, description="folder through which processes share metrics")
+    prometheus_multiproc_dir: Annotated[Path, AfterValidator(setting_values.metrics_folder)] | None = Field(
+        None, description="folder through which processes share metrics"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
     worker_metrics_port: int | None = Field(
         None, ge=1, le=65535, description="port on which a worker shows its own metrics; needs PROMETHEUS_MULTIPROC_DIR"
     )
-    otel_exporter_otlp_endpoint: str | None = Field(None, description="OpenTelemetry collector; unset: no tracing")
-    sentry_dsn: str | None = Field(None, description="Sentry project; unset: no reports")
+    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(setting_values.collector_url)] | None = Field(
+        None, description="OpenTelemetry collector; unset: no tracing"
+    )
+    sentry_dsn: Annotated[str, AfterValidator(setting_values.sentry_dsn)] | None = Field(
+        None, description="Sentry project; unset: no reports"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strip(cls, values: object) -> object:
+        """What an editor or a paste leaves around a value: spaces, a carriage return."""
+        if not isinstance(values, dict):
+            return values
+        return {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
 
     @model_validator(mode="after")
     def _check_production(self) -> Self:
@@ -217,6 +222,8 @@ class Settings(BaseSettings):
             raise ValueError("WORKER_METRICS_PORT needs PROMETHEUS_MULTIPROC_DIR")
         if bool(self.jwt_private_key) != bool(self.jwt_public_keys):
             raise ValueError("JWT_PRIVATE_KEY and JWT_PUBLIC_KEYS go together")
+        if self.jwt_private_key and self.jwt_public_keys:
+            setting_values.check_key_pair(self.jwt_private_key, self.jwt_public_keys)
         return self
 
     @classmethod

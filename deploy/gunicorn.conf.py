@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 # gunicorn reads this file before it puts the working directory on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from config import Settings, environment_with
+from config import environment_with
+from scoreboard.listening import listen_addresses
 from scoreboard.scheduling import calm_scheduling
+from scoreboard.start import load_settings
 
-_settings = Settings.load()
+_settings = load_settings(listens=True)
 
 
 def _raise_open_files_limit() -> int:
@@ -51,8 +53,7 @@ def _metrics_folder() -> str:
     return str(folder) if is_ours else ""
 
 
-# Only this machine in development, whose secrets everybody knows.
-bind = f"{'0.0.0.0' if _settings.is_production else '127.0.0.1'}:{_settings.port}"  # noqa: S104
+bind = [f"{address}:{_settings.port}" for address in listen_addresses(_settings)]
 # A listening socket per worker: the kernel spreads connections evenly, also those that stay for hours. With a shared
 # one the worker that is idle first gets the crowd. `scoreboard run` checks the port, as a second server could share it.
 reuse_port = True

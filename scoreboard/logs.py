@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import re
@@ -40,6 +41,7 @@ def configure_logging(level: str, more: Sequence[structlog.types.Processor] = ()
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    is_utf8 = codecs.lookup(getattr(sys.stdout, "encoding", None) or "ascii").name == "utf-8"
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -49,7 +51,7 @@ def configure_logging(level: str, more: Sequence[structlog.types.Processor] = ()
                 # Not earlier: other handlers of the record, such as Sentry, want the exception itself.
                 structlog.processors.format_exc_info,
                 bound_texts,
-                structlog.processors.JSONRenderer(serializer=_line),
+                structlog.processors.JSONRenderer(serializer=_line if is_utf8 else _ascii_line),
             ],
         )
     )
@@ -92,6 +94,11 @@ def _visible(line: bytes) -> bytes:
     if line.isascii() and b"\x7f" not in line:
         return line
     return "".join(char if char.isprintable() else _escaped(char) for char in line.decode()).encode()
+
+
+def _ascii_line(event: object, **options: object) -> str:
+    """The same line where the output's encoding may lack a letter."""
+    return "".join(char if char.isascii() else _escaped(char) for char in _line(event, **options))
 
 
 def _escaped(char: str) -> str:

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scoreboard.start import load_settings
+
+# Before the metrics are imported, which open their files in a folder that may be wrong.
+settings = load_settings()
+
 import structlog
 from celery import Celery
 from celery.signals import (
@@ -24,7 +29,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from config import Settings, SettingsError
+from config import Settings
 from scoreboard.live.broker import CONSUMER_TIMEOUT_S, make_celery
 from scoreboard.logs import configure_logging
 from scoreboard.metric_values import BOOK, read_folder
@@ -37,8 +42,7 @@ from workers.share_metrics import send_metrics, share_metrics
 
 
 def create_celery(settings: Settings) -> Celery:
-    if not settings.broker_url:
-        raise SettingsError("REDIS_URL or CELERY_BROKER_URL is needed; `scoreboard run` sets it for its own server")
+    assert settings.broker_url
     celery = make_celery(settings.broker_url, timeout_s=CONSUMER_TIMEOUT_S)
     celery.conf.update(
         imports=["workers.tasks"],
@@ -50,7 +54,6 @@ def create_celery(settings: Settings) -> Celery:
     return celery
 
 
-settings = Settings.load()
 app = create_celery(settings)
 
 

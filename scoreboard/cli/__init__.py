@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -22,6 +25,13 @@ COMMANDS = {
 
 class LazyGroup(click.Group):
     """A group whose command ``some-name`` is the object ``command`` of ``scoreboard.cli.some_name``."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; names and dashes that the output's encoding lacks are escaped and end nothing."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return list(COMMANDS)

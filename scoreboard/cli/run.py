@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import httpx
 from honcho.environ import parse_procfile
 
 from config import ROOT, Settings, SettingsError, environment_with
+from scoreboard.listening import check_port, own_url
 from scoreboard.local.check import unreachable_servers
 from scoreboard.local.errors import LocalServersError
 from scoreboard.local.folder import hold_lock, make_data_folder
@@ -25,7 +25,7 @@ from scoreboard.local.resolve import start_missing, with_addresses
 from scoreboard.local.servers import LocalServers
 from scoreboard.local.supervisor import Child, Supervisor, log_file
 from scoreboard.scheduling import calm_scheduling
-from scoreboard.services.catalogue import CatalogueError, load_catalogue
+from scoreboard.start import check_catalogue
 
 # Imports on a slow machine take most of it; a healthy start needs 3 s.
 HEALTH_WAIT_S = 45.0
@@ -72,18 +72,13 @@ def stop_on_signals() -> None:
         signal.signal(each, stop)
 
 
-def check_catalogue(settings: Settings) -> None:
-    """Every process reads it; here a wrong one is one line instead of a crash in each of them."""
-    try:
-        load_catalogue(settings.catalogue_path)
-    except CatalogueError as error:
-        raise StartError(str(error)) from None
-
-
 def run(settings: Settings, logs_to_terminal: bool) -> None:
     """Start everything, say where, and stay until something ends or Stopped is raised."""
-    check_catalogue(settings)
-    check_port(settings)
+    try:
+        check_catalogue(settings)
+        check_port(settings)
+    except SettingsError as error:
+        raise StartError(str(error)) from None
     # What is started from here takes it over, the local servers too: they share these cores.
     calm_scheduling()
     data_dir = settings.scoreboard_data.resolve()
@@ -99,22 +94,8 @@ def run(settings: Settings, logs_to_terminal: bool) -> None:
         closing.callback(supervisor.stop)
         start_processes(supervisor, settings, data_dir)
         wait_for_health(settings, supervisor)
-        click.echo(f"The scoreboard is at {address(settings)} — Ctrl-C stops it{logs}")
+        click.echo(f"The scoreboard is at {own_url(settings)} — Ctrl-C stops it{logs}")
         watch(supervisor, servers)
-
-
-def address(settings: Settings) -> str:
-    return f"http://127.0.0.1:{settings.port}/"
-
-
-def check_port(settings: Settings) -> None:
-    """Raise StartError when something listens on the port, which gunicorn's shared port would hide."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", settings.port))
-        except OSError as error:
-            raise StartError(f"PORT: {settings.port} can't be used ({error.strerror}): set PORT to another") from None
 
 
 def start_servers(settings: Settings, closing: contextlib.ExitStack) -> LocalServers | None:
@@ -129,11 +110,17 @@ def start_servers(settings: Settings, closing: contextlib.ExitStack) -> LocalSer
 
 def migrate(settings: Settings) -> None:
     # Imported late: SQLAlchemy and Alembic take half a second, which a wrong setting should not have to wait for.
+    from scoreboard.store.engine import UNAVAILABLE
+    from scoreboard.store.fitness import DatabaseUnfitError
     from scoreboard.store.migrate import upgrade
+    from scoreboard.store.refusals import explain
 
     if settings.database_url is None:
         raise RuntimeError("called before the servers' addresses are known")
-    upgrade(settings.database_url)
+    try:
+        upgrade(settings.database_url)
+    except (DatabaseUnfitError, *UNAVAILABLE) as error:
+        raise StartError(f"DATABASE_URL: PostgreSQL can't be used: {explain(error)}") from None
 
 
 def open_log(data_dir: Path, to_terminal: bool, closing: contextlib.ExitStack) -> tuple[Callable[[str], None], str]:
@@ -172,7 +159,7 @@ def child_environment(settings: Settings, data_dir: Path) -> dict[str, str]:
 
 def wait_for_health(settings: Settings, supervisor: Supervisor) -> None:
     deadline = time.monotonic() + HEALTH_WAIT_S
-    with httpx.Client(base_url=address(settings), timeout=2.0, trust_env=False) as client:
+    with httpx.Client(base_url=own_url(settings), timeout=2.0, trust_env=False) as client:
         while time.monotonic() < deadline:
             raise_if_ended(supervisor)
             with contextlib.suppress(httpx.TransportError):

@@ -36,8 +36,11 @@ def resolved_settings() -> Iterator[Settings]:
     try:
         with resolve_settings(Settings.load()) as settings:
             yield settings
-    except (SettingsError, CatalogueError) as error:
+    except SettingsError as error:
         click.echo(str(error), err=True)
+        sys.exit(2)
+    except CatalogueError as error:
+        click.echo(f"ACTION_CATALOGUE: {error}", err=True)
         sys.exit(2)
     except LocalServersError as error:
         click.echo(str(error), err=True)

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -102,10 +103,22 @@ class Supervisor:
                 self._sink(f"{name:<6} | {line}")
 
 
+class _LogFile(RotatingFileHandler):
+    """Says once in a minute that it can't write, instead of a traceback for each line it loses."""
+
+    _SAY_EVERY_S = 60.0
+    _said_at = float("-inf")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  # the logging module's
+        if time.monotonic() - self._said_at >= self._SAY_EVERY_S:
+            self._said_at = time.monotonic()
+            print(f"{self.baseFilename} can't be written, lines are lost: {sys.exc_info()[1]}", file=sys.stderr)
+
+
 @contextlib.contextmanager
 def log_file(path: Path) -> Iterator[Callable[[str], None]]:
     """A function that appends lines to a new log file of bounded size, from any thread."""
-    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+    handler = _LogFile(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
     if path.stat().st_size:
         handler.doRollover()
 

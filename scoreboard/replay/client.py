@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import random
 import time
 from collections.abc import Coroutine, Iterable, Mapping
@@ -70,6 +71,15 @@ def time_of(data: Json, name: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def is_this_machine(url: str) -> bool:
+    """Whether the host is "localhost", or an address that leads back here."""
+    host = httpx.URL(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 async def run_all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Run all together; the first error ends the others and is raised as it is."""
     try:
@@ -103,7 +113,14 @@ class Client:
         limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEPALIVE_S
         )
-        self._http = httpx.AsyncClient(base_url=url, limits=limits, timeout=TIMEOUT_S, headers={"User-Agent": "replay"})
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            limits=limits,
+            timeout=TIMEOUT_S,
+            headers={"User-Agent": "replay"},
+            # A proxy knows another machine by these names.
+            trust_env=not is_this_machine(url),
+        )
 
     async def __aenter__(self) -> Self:
         return self

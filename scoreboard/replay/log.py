@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,9 @@ def read_log(path: Path) -> EventLog:
     reader = _Reader()
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
+            if number == 1:
+                # Editors of some systems put it in front of UTF-8.
+                line = line.removeprefix(codecs.BOM_UTF8)
             try:
                 reader.take(line)
             except ValueError as error:

@@ -257,10 +257,11 @@ class Catalogue:
 def load_catalogue(path: Path) -> Catalogue:
     """Read and check a catalogue file. Raises CatalogueError."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # RecursionError: ten thousand opening brackets.
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CatalogueError(f"{path}: not TOML: {error}") from None
     try:
         entries = _File.model_validate(raw).actions

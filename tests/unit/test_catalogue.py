@@ -83,6 +83,12 @@ def load(path: Path, text: str) -> Catalogue:
     return load_catalogue(path)
 
 
+def test_a_mark_in_front_and_other_line_ends_are_read_over(path: Path) -> None:
+    text = (ROOT / "scoreboard/catalogue.toml").read_text(encoding="utf-8")
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert load_catalogue(path).types
+
+
 def complaint(path: Path, text: str) -> str:
     with pytest.raises(CatalogueError) as caught:
         load(path, text)

@@ -23,18 +23,23 @@ SHARED = {
     "scoreboard.tracing",
 }
 # What the settings are checked by, and what is made of them.
-NOTATIONS = {"scoreboard.redis_url"}
+NOTATIONS = {"scoreboard.redis_url", "scoreboard.setting_values"}
+# The start of the processes that serve.
+START = {"scoreboard.start", "scoreboard.listening"}
 BELOW_WEB = {"scoreboard.services", "scoreboard.store", "scoreboard.live", "scoreboard.domain", "config", *SHARED}
 # Layer → what of this project it may import, itself understood.
 ALLOWED: dict[str, set[str]] = {
     "config": NOTATIONS,
     "scoreboard.redis_url": set(),
+    "scoreboard.setting_values": set(),
+    "scoreboard.listening": {"config"},
+    "scoreboard.start": {"config", "scoreboard.listening", "scoreboard.services"},
     "scoreboard.domain": set(),
     "scoreboard.store": {"scoreboard.domain"},
     "scoreboard.live": {"scoreboard.domain", *NOTATIONS},
     "scoreboard.services": {"scoreboard.store", "scoreboard.live", "scoreboard.domain"},
     "scoreboard.web": BELOW_WEB,
-    "scoreboard.cli": {*BELOW_WEB, "scoreboard.local", "scoreboard.replay", "app"},
+    "scoreboard.cli": {*BELOW_WEB, *START, "scoreboard.local", "scoreboard.replay", "app"},
     "scoreboard.local": {"config", *NOTATIONS},
     "scoreboard.replay": set(),
     "scoreboard.logs": {"config"},
@@ -44,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "scoreboard.tracing": {"config", "scoreboard"},
     "scoreboard.__main__": {"scoreboard.cli"},
     "scoreboard": set(),
-    "workers": BELOW_WEB,
+    "workers": {*BELOW_WEB, *START},
     "app": {*BELOW_WEB, "scoreboard.web"},
 }
 # Third parties that stay where they belong: package → layers and modules that may import it.
@@ -59,7 +64,7 @@ HOMES: dict[str, set[str]] = {
     "flask_cors": {"scoreboard.web"},
     "werkzeug": {"scoreboard.web"},
     "celery": {"workers", "scoreboard.live.broker", "scoreboard.web.parts", "scoreboard.tracing"},
-    "psycopg2": {"scoreboard.store", "scoreboard.local"},
+    "psycopg2": {"scoreboard.store", "scoreboard.local", "scoreboard.setting_values"},
     "alembic": {"scoreboard.store"},
     "argon2": {"scoreboard.services.passwords"},
     "click": {"scoreboard.cli"},

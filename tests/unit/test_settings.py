@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from limits import parse_many
 
 from config import ROOT, Settings, SettingsError, environment_with
@@ -106,6 +115,11 @@ def test_an_empty_variable_is_an_unset_one(load: Any) -> None:
     assert (settings.port, settings.database_url, settings.jwt_secret) == (8000, None, None)
 
 
+def test_what_an_editor_leaves_around_a_value_is_no_part_of_it(load: Any) -> None:
+    settings = load(PORT="9000\r", ENVIRONMENT=" development\r\n", REDIS_URL="redis://cache \r")
+    assert (settings.port, settings.environment, settings.redis_url) == (9000, "development", "redis://cache")
+
+
 def test_an_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "9000")
     assert Settings.load(port=9001).port == 9001
@@ -184,6 +198,15 @@ def test_the_rate_notation_is_flask_limiters(load: Any, rate: str) -> None:
         ("RATE_LIMIT_STREAM", "30/minutely/"),
         ("LOG_LEVEL", "LOUD"),
         ("CELERY_BROKER_URL", "nonsense"),
+        ("DATABASE_URL", "postgresql://db/x?no_such_option=1"),
+        ("DATABASE_POOLER", "statement"),
+        ("BIND", "localhost:8000"),
+        ("BIND", "1.2.3"),
+        ("PROMETHEUS_MULTIPROC_DIR", "/nowhere/at/all"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[x"),
+        ("SENTRY_DSN", "not a dsn"),
+        ("SENTRY_DSN", "https://sentry.example/1"),
     ],
 )
 def test_a_wrong_setting_is_named_on_a_line(load: Any, name: str, value: str) -> None:
@@ -223,7 +246,56 @@ def test_production_names_all_that_is_missing(load: Any) -> None:
 @pytest.mark.parametrize("alone", ["JWT_PRIVATE_KEY", "JWT_PUBLIC_KEYS"])
 def test_the_two_keys_of_rs256_go_together(load: Any, alone: str) -> None:
     with pytest.raises(SettingsError, match="JWT_PRIVATE_KEY and JWT_PUBLIC_KEYS go together"):
-        load(**{alone: "x"})
+        load(**{alone: {"JWT_PRIVATE_KEY": private_pem(RSA), "JWT_PUBLIC_KEYS": key_set(RSA)}[alone]})
+
+
+def private_pem(key: Any, passphrase: bytes | None = None) -> str:
+    protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return str(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection).decode())
+
+
+def key_set(*keys: Any) -> str:
+    pems = [key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode() for key in keys]
+    return json.dumps({f"key {number}": pem for number, pem in enumerate(pems)})
+
+
+RSA, OTHER_RSA = rsa.generate_private_key(65_537, 2048), rsa.generate_private_key(65_537, 2048)
+ELLIPTIC = ec.generate_private_key(ec.SECP256R1())
+WEAK = rsa.generate_private_key(65_537, 1024)  # noqa: S505  # it is refused
+
+
+def test_a_key_pair_is_accepted_on_several_lines_and_on_one(load: Any) -> None:
+    for pem in (private_pem(RSA), private_pem(RSA).replace("\n", "\\n")):
+        settings = load(JWT_PRIVATE_KEY=pem, JWT_PUBLIC_KEYS=key_set(RSA, OTHER_RSA))
+        assert settings.jwt_private_key == private_pem(RSA).strip()
+
+
+@pytest.mark.parametrize(
+    ("private", "public", "name", "words"),
+    [
+        ("x", key_set(RSA), "JWT_PRIVATE_KEY", "not a private key in PEM"),
+        (private_pem(RSA)[:-100], key_set(RSA), "JWT_PRIVATE_KEY", "not a private key in PEM"),
+        (private_pem(RSA, b"secret"), key_set(RSA), "JWT_PRIVATE_KEY", "encrypted"),
+        (private_pem(ELLIPTIC), key_set(RSA), "JWT_PRIVATE_KEY", "not an RSA key"),
+        (private_pem(WEAK), key_set(RSA), "JWT_PRIVATE_KEY", "1024 bits"),
+        (private_pem(RSA), "x", "JWT_PUBLIC_KEYS", "not JSON"),
+        (private_pem(RSA), "{}", "JWT_PUBLIC_KEYS", "at least one"),
+        (private_pem(RSA), "[]", "JWT_PUBLIC_KEYS", "at least one"),
+        (private_pem(RSA), '{"a": 1}', "JWT_PUBLIC_KEYS", "at least one"),
+        (private_pem(RSA), '{"a": "x"}', "JWT_PUBLIC_KEYS", "'a' is not a public key in PEM"),
+        (private_pem(RSA), key_set(ELLIPTIC), "JWT_PUBLIC_KEYS", "not an RSA key"),
+        (private_pem(RSA), key_set(OTHER_RSA, RSA), "JWT_PUBLIC_KEYS", "not the public half"),
+    ],
+)
+def test_keys_are_tried_at_start(load: Any, private: str, public: str, name: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words) as caught:
+        load(JWT_PRIVATE_KEY=private, JWT_PUBLIC_KEYS=public)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{name}: ")
+
+
+def test_an_address_to_bind_is_written_as_a_port_may_follow(load: Any) -> None:
+    assert load(BIND="127.0.0.2, ::,[::1]").bind == ("127.0.0.2", "[::]", "[::1]")
 
 
 def test_settings_do_not_change() -> None:
