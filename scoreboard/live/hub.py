@@ -2,7 +2,8 @@
 
 It follows the event stream, keeps the newest board as ready-made bytes and puts
 them into the mailbox of every subscription. Boards are coalesced: the first change
-goes out at once, further ones at most once per interval, the last one always.
+goes out at once, further ones at most once per interval, the last one always. A number of
+players that changes without the top does so too, more seldom.
 While Redis is down the board is polled from Postgres and streams stay open.
 """
 
@@ -21,6 +22,7 @@ import structlog
 from scoreboard.domain.events import HEARTBEAT, INITIAL, RESET, UPDATE, board_event
 from scoreboard.domain.standings import Board
 from scoreboard.live.audience import Audience, Subscription
+from scoreboard.live.board_news import BoardNews
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.events import (
     BOARD_CHANGED,
@@ -89,7 +91,6 @@ class Hub:
         self._log = event_log
         self._read_top = read_top
         self._find_alive = find_alive
-        self._interval_s = interval_s
         self._heartbeat_s = heartbeat_s
         self._beats_at = time.monotonic() + heartbeat_s
         self._on_unchecked = on_unchecked
@@ -100,10 +101,9 @@ class Hub:
         self._progress = threading.Condition(self._lock)
         self._expectations: dict[UUID, set[Expectation]] = {}
         self._history = History(Position(0, 0))
-        self._board: Board | None = None
+        self._news = BoardNews(interval_s)
+        self._reading = threading.Lock()
         self._updated_user: dict[str, object] | None = None
-        self._is_dirty = False
-        self._due_at = 0.0
         self._is_stopping = False
         self._is_ready = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -173,8 +173,7 @@ class Hub:
         """
         self.start()
         self._is_ready.wait(_CATCH_UP_S)
-        if self._board is None:
-            self._refresh_board()
+        self._freshen()
         asked = Position.parse(last_event_id) if last_event_id else None
         ends_at = None if seconds_left is None else time.monotonic() + seconds_left
         outlet = outlet or Mailbox()
@@ -220,11 +219,11 @@ class Hub:
 
     @property
     def version(self) -> int:
-        return self._board.version if self._board else 0
+        return self._news.board.version if self._news.board else 0
 
     def _initial_frame(self) -> Frame:
-        assert self._board is not None
-        event = board_event(self._board, is_initial=True)
+        assert self._news.board is not None
+        event = board_event(self._news.board, is_initial=True)
         return json_frame(INITIAL, event.data, self._history.position)
 
     def _reset_frame(self) -> Frame:
@@ -245,7 +244,7 @@ class Hub:
                     log.warning("hub_lost_redis", error=str(error))
                 self.is_connected = False
                 # Nobody tells of changes now: look for them.
-                self._is_dirty = True
+                self._news.is_dirty = True
                 time.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 failures += 1
             except Exception:
@@ -270,7 +269,7 @@ class Hub:
         elif ours.epoch != position.epoch:
             self._begin_after(History.since(self._log.latest(STREAM_MAX_ENTRIES), position).complete_after)
         self.is_connected = True
-        self._is_dirty = True
+        self._news.is_dirty = True
         log.info("hub_connected", position=str(self._history.position))
 
     def _begin_after(self, position: Position) -> None:
@@ -278,10 +277,10 @@ class Hub:
         with self._lock:
             self._history = History(position)
             self._audience.for_each(self.start_over)
-        self._is_dirty = True
+        self._news.is_dirty = True
 
     def _wait_ms(self) -> int:
-        next_at = min(self._beats_at, self._due_at) if self._is_dirty else self._beats_at
+        next_at = self._news.next_at(self._beats_at)
         return min(_BLOCK_MS, max(1, int((next_at - time.monotonic()) * 1000)))
 
     def _dispatch(self, entries: list[Received]) -> None:
@@ -313,7 +312,7 @@ class Hub:
 
     def _tell_everyone(self, kind: str, data: bytes) -> None:
         if kind == BOARD_CHANGED:
-            self._is_dirty = True
+            self._news.is_dirty = True
             self._updated_user = orjson.loads(data) or self._updated_user
             return
         told = frame(kind, data)
@@ -321,32 +320,43 @@ class Hub:
 
     # -- the board -------------------------------------------------------------------
 
+    def _freshen(self) -> None:
+        """Have a board to begin a stream with, of this moment but for a second. One caller reads for all."""
+        if self._news.board is None:
+            self._read_board()
+        elif not self._news.is_fresh and self._reading.acquire(blocking=False):
+            try:
+                self._read_board()
+            except self._unavailable as error:
+                log.warning("hub_board_unavailable", error=str(error))
+            finally:
+                self._reading.release()
+            # What is new in it is told to the others in their own time.
+            self._news.is_dirty = True
+
     def _broadcast_if_due(self) -> None:
-        if not self._is_dirty or time.monotonic() < self._due_at:
+        if not self._news.is_due:
             return
-        self._is_dirty = False
+        self._news.is_dirty = False
         try:
-            is_news = self._refresh_board()
+            self._read_board()
         except self._unavailable as error:
             log.warning("hub_board_unavailable", error=str(error))
-            self._is_dirty = True
-            self._due_at = time.monotonic() + _BOARD_RETRY_S
+            self._news.is_dirty = True
+            self._news.wait(_BOARD_RETRY_S)
             return
-        if is_news:
-            # Only a board that was sent starts the interval: an unchanged top delays nobody.
-            self._due_at = time.monotonic() + self._interval_s
-        elif not self.is_connected:
-            self._due_at = time.monotonic() + _BOARD_RETRY_S
+        if not self._send_news() and not self.is_connected:
+            self._news.wait(_BOARD_RETRY_S)
 
-    def _refresh_board(self) -> bool:
-        """Read the top; send it if it shows anything new. Versions never go backwards."""
+    def _read_board(self) -> None:
         board = self._read_top()
         with self._lock:
-            previous = self._board
-            if previous and board.version < previous.version:
-                return False
-            self._board = board
-            if previous is None or previous.entries == board.entries:
+            self._news.note(board)
+
+    def _send_news(self) -> bool:
+        with self._lock:
+            board = self._news.take()
+            if board is None:
                 return False
             event = board_event(board, self._updated_user)
             update = frame(UPDATE, orjson.dumps(event.data), self._history.position)

@@ -95,9 +95,16 @@ def entries_after(applied: Applied, increments: Mapping[UUID, int], *, told: Col
     updated = _updated_user(applied, increments) if applied.is_whole else None
     if updated is not None:
         entries.append(board_changed(updated.as_json()))
-    elif not applied.is_whole or applied.top_before[:TOP_SIZE] != applied.top_after[:TOP_SIZE]:
+    elif (
+        not applied.is_whole or applied.top_before[:TOP_SIZE] != applied.top_after[:TOP_SIZE] or _is_count_new(applied)
+    ):
         entries.append(board_changed(None))
     return entries
+
+
+def _is_count_new(applied: Applied) -> bool:
+    """Whether a player has come to the board, or left it: every board shows how many there are."""
+    return any(move.is_news and (move.old_rank is None) != (move.new_rank is None) for move in applied.moves)
 
 
 def _moved(applied: Applied, told: Collection[UUID]) -> list[Entry]:

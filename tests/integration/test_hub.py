@@ -21,6 +21,8 @@ from scoreboard.live.hub import Hub
 from scoreboard.live.mailbox import Mailbox
 from scoreboard.live.standings import Standings
 from scoreboard.local import LocalServers
+from scoreboard.services.publish import entries_after
+from tests.functional.client import eventually
 from tests.functional.sse import SseEvent, SseParser
 from tests.integration.test_standings import make_whole, standing
 from tests.servers import servers_in
@@ -291,3 +293,52 @@ def _wait(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def totals(reader: Reader) -> list[int]:
+    return [board["totalPlayers"] for board in reader.boards()]
+
+
+def join(setting: Setting, count: int) -> None:
+    """New players far below the top, told as registering tells it."""
+    for _ in range(count):
+        setting.events.publish(entries_after(setting.standings.apply([standing(0)]), {}))
+
+
+def test_a_player_who_joins_below_the_top_is_counted_on_every_stream(setting: Setting) -> None:
+    setting.standings.apply([standing(100 + number) for number in range(12)])
+    reader = Reader(setting.hub().subscribe(None, None, None))
+    reader.until(lambda _: totals(reader) == [12])
+    join(setting, 1)
+    reader.until(lambda _: totals(reader) == [12, 13])
+    assert reader.named("leaderboard:update")[-1].json()["updatedUser"] is None
+
+
+def test_many_who_join_are_counted_in_few_frames_and_the_last_one_always(setting: Setting) -> None:
+    setting.standings.apply([standing(100 + number) for number in range(12)])
+    reader = Reader(setting.hub().subscribe(None, None, None))
+    reader.until(lambda _: totals(reader) == [12])
+    began = time.monotonic()
+    join(setting, 40)
+    reader.until(lambda _: totals(reader)[-1] == 52)
+    # One at once, and one for each five seconds that it took on a slow machine.
+    assert len(totals(reader)) <= 3 + (time.monotonic() - began) / 5
+
+
+def test_a_new_stream_begins_with_the_present_number_and_time(setting: Setting) -> None:
+    below = [standing(number) for number in range(12)]
+    setting.standings.apply(below)
+    hub = setting.hub()
+    first = Reader(hub.subscribe(None, None, None))
+    (old,) = first.until_named("leaderboard:initial")
+    # Nobody is told of this: the top stays as it is.
+    setting.standings.apply([standing(0), replace(below[0], version=2)])
+    version = setting.standings.read(offset=0, limit=1)
+    assert version is not None
+
+    def opened() -> dict[str, Any]:
+        reader = Reader(hub.subscribe(None, None, None))
+        return dict(reader.until_named("leaderboard:initial")[0].json())
+
+    new = eventually(opened, lambda board: board["totalPlayers"] == 13, WAIT_S)
+    assert new["version"] == version.board.version > old.json()["version"]
