@@ -142,8 +142,9 @@ def test_wrong_input_is_explained_at_its_field(arena: Service, open_page: OpenPa
     page = open_page(arena.url)
 
     page.find("submit").click()
-    for name in ("username", "email", "password"):
+    for name in ("username", "password"):
         page.wait_text(f"{name}-error", "Please fill this in.")
+    assert page.text("email-error") == "", "an address is not needed"
     assert page.focused_id() == "username"
 
     page.fill(username="x", email="nobody", password="short")
@@ -208,8 +209,11 @@ def test_a_page_without_its_service_says_so_and_catches_up(start_service: StartS
     page.wait_live(BACK_WITHIN_S)
     page.wait_row(Row(2, newcomer, 0))
     # The round played meanwhile is sent by itself, with growing pauses.
-    page.wait_text("outcome-headline", "+10", BACK_WITHIN_S)
-    page.wait_row(Row(1, name, 10))
+    page.wait(lambda: page.text("outcome-headline").startswith("+"), "the points", BACK_WITHIN_S)
+    points = int(page.text("outcome-headline"))
+    # The service's clock went on while the service was away, and speed is worth something.
+    assert 5 <= points <= 10
+    page.wait_row(Row(1, name, points))
     assert page.rows() == served_rows(service.url)
     assert page.is_same_document()
 

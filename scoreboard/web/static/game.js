@@ -1,8 +1,12 @@
 /** Number trail: rounds that earn points through the service, and what is said about them. */
 
-import { animate, byId, make, setText } from "./page/dom.js";
-import { pointsText, rankChangeText, refusalText, secondsText, UNREACHABLE, untilText } from "./page/texts.js";
+import { byId, countDown, make, setText } from "./page/dom.js";
+import { OutcomeView } from "./page/outcome.js";
+import {
+  durationText, pointsText, rankChangeText, refusalText, secondsText, timeText, UNREACHABLE, untilText,
+} from "./page/texts.js";
 import { Trail } from "./page/trail.js";
+import { Worth } from "./page/worth.js";
 
 /** @typedef {import("./scoreboard/types.js").Action} Action */
 /** @typedef {import("./scoreboard/types.js").Outcome} Outcome */
@@ -10,8 +14,8 @@ import { Trail } from "./page/trail.js";
 
 const ACTION_TYPE = "TAP_NUMBERS";
 const SIZES = /** @type {Record<string, number>} */ ({ easy: 3, medium: 4, hard: 5 });
-/** An action begun and given up is played again instead of a new one, while it has this much of its time left. */
-const REUSE_LEFT_MS = 150_000;
+/** An action begun and given up is played again where no new one is to be had, while so much of its time is left. */
+const REUSE_LEFT_MS = 60_000;
 const CLOCK_MS = 100;
 
 /**
@@ -26,8 +30,7 @@ export function startGame(setup) {
 }
 
 class Game {
-  /** @type {any} */
-  #type = null;
+  #worth = new Worth(null);
   /** @type {Action | null} null in a practice round */
   #action = null;
   /** Given-up actions by difficulty: open ones are few per user. @type {Map<string, Action>} */
@@ -36,23 +39,29 @@ class Game {
   #difficulty = "easy";
   /** The difficulty of the round being played; the choice may have moved on. */
   #played = "easy";
-  /** Why the note stands there. */
-  #noteCode = "";
+  /** The time of the round whose outcome is awaited, ms. */
+  #tookMs = 0;
   /** The action whose outcome the page still waits for. */
   #awaited = "";
+  /** The action that brought its player into the top ten. */
+  #hasEntered = false;
   /** Whether the answer to the completion is still to come; it says more than the event that may overtake it. */
   #isAsking = false;
   /** @type {Outcome | null} the event that did */
   #early = null;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #clock;
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  #countdown;
+  #stopWaiting = () => {};
+  /** Why the note stands there. */
+  #noteCode = "";
+  /** @type {OutcomeView} */
+  #outcome;
 
   /** @param {GameSetup} setup */
   constructor({ scoreboard, announcer }) {
     this.scoreboard = scoreboard;
     this.announcer = announcer;
+    this.#outcome = new OutcomeView(announcer);
     this.button = /** @type {HTMLButtonElement} */ (byId("start"));
     this.trail = new Trail({
       onDone: (ms) => this.#done(ms),
@@ -67,17 +76,19 @@ class Game {
     this.#on("auth", () => this.#userChanged());
     this.#on("result", (outcome) => this.#settled(outcome));
     this.#on("dropped", ({ actionId, code, message }) => {
-      if (actionId === this.#awaited && !this.#isAsking) this.#showRefusal(code, message);
+      if (actionId === this.#awaited && !this.#isAsking) this.#showRefusal(code, { message });
     });
+    this.#on("rank:change", (change) => { this.#entered(change); });
     this.#on("state", ({ state }) => {
-      const isBack = state === "live" || state === "polling";
-      if (isBack && UNREACHABLE.includes(this.#noteCode)) this.#note("");
+      if (state !== "live" && state !== "polling") return;
+      this.#outcome.connected();
+      if (UNREACHABLE.includes(this.#noteCode)) this.#note("");
     });
     this.#choose();
     this.#userChanged();
     try {
       const types = await this.scoreboard.types();
-      this.#type = types.find(({ code }) => code === ACTION_TYPE) ?? null;
+      this.#worth = new Worth(types.find(({ code }) => code === ACTION_TYPE) ?? null);
       this.#showPoints();
     } catch {
       // Without the catalogue the labels lack their points; a round says what it is worth when it starts.
@@ -95,8 +106,10 @@ class Game {
       this.#spareOwner = userId;
       this.#spare.clear();
       this.#action = null;
+      this.#awaited = "";
+      this.#endWait();
       if (this.trail.isRunning) this.#giveUp("");
-      byId("outcome").replaceChildren();
+      this.#outcome.clear();
     }
     this.#note(userId ? "" : "You can try it without an account; points need one.");
   }
@@ -110,22 +123,30 @@ class Game {
 
   /** What each difficulty is worth, as far as the catalogue says; the service decides when a round starts. */
   #showPoints() {
-    const points = this.#type?.points;
     for (const label of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-points]"))) {
-      const name = label.dataset.points ?? "";
-      const factor = points?.multiply?.difficulty?.[name];
-      const worth = points?.base && factor ? points.base * factor : points?.value;
-      if (label.dataset.exact) continue;
-      if (worth) label.textContent = pointsText(worth);
-      else if (points?.maximum) label.textContent = `up to ${points.maximum}`;
+      const difficulty = label.dataset.points ?? "";
+      const [least, most] = [this.#worth.after(difficulty, Infinity), this.#worth.most(difficulty)];
+      if (most) label.textContent = `${least < most ? `${least}–` : ""}${pointsText(most)}`;
     }
+    if (this.#worth.rewardsSpeed) setText("lead", "Tap the numbers in order, from 1 up. The quicker, the more points.");
+  }
+
+  /** The service's clock has run since it issued the action, also through a round that was given up. */
+  get #elapsedMs() {
+    return this.#action ? performance.now() - this.#action.startedAt : this.trail.elapsedMs;
+  }
+
+  /** What the round being played would bring now. */
+  get #present() {
+    return this.#worth.after(this.#played, this.#elapsedMs, this.#action?.maxPoints);
   }
 
   async #begin() {
     const difficulty = this.#difficulty;
     this.#awaited = "";
     this.#action = null;
-    byId("outcome").replaceChildren();
+    this.#endWait();
+    this.#outcome.clear();
     this.#note("");
     if (this.scoreboard.user) {
       this.button.disabled = true;
@@ -135,30 +156,30 @@ class Game {
       } catch (error) {
         return this.#notStarted(/** @type {ApiError} */ (error));
       }
-      this.#showWorth(difficulty, this.#action.maxPoints);
+      // The reader signed out, or in as somebody else, meanwhile.
+      if (this.#spareOwner !== (this.scoreboard.user?.id ?? "")) return this.#curtain("Start");
     }
     this.#play(difficulty);
   }
 
   /** @param {string} difficulty @returns {Promise<Action>} */
   async #obtain(difficulty) {
-    const spare = this.#spare.get(difficulty);
-    this.#spare.delete(difficulty);
-    if (spare && performance.now() - spare.startedAt < this.#lifeMs(spare) - REUSE_LEFT_MS) return spare;
-    return this.scoreboard.start(ACTION_TYPE, { difficulty });
+    try {
+      return await this.scoreboard.start(ACTION_TYPE, { difficulty });
+    } catch (error) {
+      // A new one is worth more, as its clock begins now; but open ones are few per user.
+      const spare = this.#spare.get(difficulty);
+      this.#spare.delete(difficulty);
+      const isTooMany = /** @type {ApiError} */ (error).code === "TOO_MANY_OPEN_ACTIONS";
+      if (!isTooMany || !spare || this.#leftMs(spare) < REUSE_LEFT_MS) throw error;
+      return spare;
+    }
   }
 
-  /** How long an action lives, by the service's own clock. @param {Action} action */
-  #lifeMs(action) {
-    return Date.parse(action.expiresAt) - Date.parse(action.issuedAt);
-  }
-
-  /** @param {string} difficulty @param {number} points */
-  #showWorth(difficulty, points) {
-    const label = /** @type {HTMLElement | null} */ (document.querySelector(`[data-points="${difficulty}"]`));
-    if (!label) return;
-    label.dataset.exact = "true";
-    label.textContent = pointsText(points);
+  /** How long an action may still take: it lives by the service's own clock. @param {Action} action */
+  #leftMs(action) {
+    const lifeMs = Date.parse(action.expiresAt) - Date.parse(action.issuedAt);
+    return Math.min(lifeMs, this.#worth.maxTimeMs) - (performance.now() - action.startedAt);
   }
 
   /** @param {string} difficulty */
@@ -167,17 +188,21 @@ class Game {
     byId("curtain").hidden = true;
     this.button.disabled = false;
     this.trail.deal(SIZES[difficulty]);
-    const limit = this.#type?.maxTimeMs ?? 300_000;
-    clearInterval(this.#clock);
-    this.#clock = setInterval(() => {
+    const limit = this.#action ? this.#leftMs(this.#action) : this.#worth.maxTimeMs;
+    const tick = () => {
       setText("clock", secondsText(this.trail.elapsedMs));
+      setText("worth", this.#present ? pointsText(this.#present) : "");
       if (this.trail.elapsedMs > limit) this.#giveUp("The time for this round is over.");
-    }, CLOCK_MS);
+    };
+    clearInterval(this.#clock);
+    this.#clock = setInterval(tick, CLOCK_MS);
+    tick();
   }
 
   /** @param {string} buttonText */
   #curtain(buttonText) {
     clearInterval(this.#clock);
+    setText("worth", "");
     byId("curtain").hidden = false;
     this.button.textContent = buttonText;
     this.button.disabled = false;
@@ -197,17 +222,21 @@ class Game {
 
   /** @param {number} ms */
   async #done(ms) {
+    const worth = this.#present;
+    const action = this.#action;
     this.#curtain("Play again");
     setText("clock", secondsText(ms));
-    const action = this.#action;
+    this.#tookMs = ms;
+    this.#hasEntered = false;
     this.#action = null;
     if (!action) return this.#practised(ms);
     this.#awaited = action.actionId;
-    this.#show("Done", `${secondsText(ms)}, asking the service`);
+    this.#outcome.show("Done", `${secondsText(ms)}, asking the service`);
     this.#isAsking = true;
     this.#early = null;
     try {
-      const outcome = await this.scoreboard.finish(action, { completionTime: ms });
+      // What shows as pending is what the time leaves of the points, not the most there was.
+      const outcome = await this.scoreboard.finish({ ...action, maxPoints: worth }, { completionTime: ms });
       if (this.#awaited !== action.actionId) return;
       this.#isAsking = false;
       const isOpen = outcome.status === "accepted" || outcome.status === "queued";
@@ -216,7 +245,7 @@ class Game {
       const { code, message } = /** @type {ApiError} */ (error);
       if (this.#awaited !== action.actionId) return;
       this.#isAsking = false;
-      this.#showRefusal(code, message);
+      this.#showRefusal(code, { message });
     }
   }
 
@@ -229,46 +258,54 @@ class Game {
 
   /** @param {number} ms */
   #practised(ms) {
-    this.#show(secondsText(ms), "A fine trail.");
+    const worth = this.#worth.after(this.#played, ms);
+    this.#outcome.show(secondsText(ms), worth ? `A fine trail. It would be worth ${pointsText(worth)}.` : "A fine trail.");
     byId("outcome").append(make("a", { href: "#account" }, "Create an account to earn points"));
   }
 
   /** @param {Outcome} outcome */
-  #showOutcome({ status, reason, scoreIncrement, rank, rankChange, sendsForMs }) {
-    const place = rank ? `Rank ${rank}` : "";
+  #showOutcome(outcome) {
+    const { status, reason, scoreIncrement, rank, rankChange, sendsForMs } = outcome;
     if (status === "applied") {
+      const place = rank ? `Rank ${rank.toLocaleString("en")}` : "";
       const text = [place, rankChangeText(rankChange)].filter(Boolean).join(", ");
-      this.#show(`+${scoreIncrement}`, text || "Counted.", "good");
+      this.#outcome.show(`+${(scoreIncrement ?? 0).toLocaleString("en")}`, text || "Counted.", "good", this.#timeNote(scoreIncrement ?? 0));
+      if ((rankChange ?? 0) > 0 || this.#hasEntered) this.#outcome.celebrate(this.#hasEntered);
     } else if (status === "held") {
-      this.#show("Held", "Waiting for review. If it is approved, the points are yours.");
+      this.#outcome.show("Held", "Waiting for review. If it is approved, the points are yours.");
     } else if (status === "queued") {
-      this.#show("Kept", `${refusalText(reason)} The round is kept, and sends itself${untilText(sendsForMs)}.`);
+      this.#outcome.show("Kept", `${refusalText(reason)} The round is kept, and sends itself${untilText(sendsForMs)}.`, "kept");
     } else if (status === "accepted") {
-      this.#show("Sent", "The points come in a moment.");
+      this.#outcome.show("Sent", "The points come in a moment.");
     } else {
-      this.#showRefusal(reason);
+      this.#showRefusal(reason, /** @type {any} */ (outcome));
     }
   }
 
-  /** @param {string | null | undefined} code @param {string} [message] */
-  #showRefusal(code, message) {
-    this.#show("No points", refusalText(code, message), "bad");
+  /** The round's own time, and what a quicker one would have brought. @param {number} points */
+  #timeNote(points) {
+    const [took, most] = [secondsText(this.#tookMs), this.#worth.most(this.#played)];
+    if (!this.#worth.rewardsSpeed || points >= most) return took;
+    return `${took}. All ${most} are for ${this.#worth.fullMs(this.#played) / 1000} s and less.`;
   }
 
-  /** @param {string} headline @param {string} text @param {string} [mood] */
-  #show(headline, text, mood = "") {
-    const outcome = byId("outcome");
-    const big = make("strong", { "data-testid": "outcome-headline" }, headline);
-    outcome.dataset.mood = mood;
-    outcome.replaceChildren(big, make("span", { "data-testid": "outcome-text" }, text));
-    // Said apart: what was hidden a moment ago, as the outcome was, is not reliably read out by itself.
-    this.announcer.say(`${headline}. ${text}`, true);
-    if (mood !== "good") return;
-    animate(big, [
-      { transform: "translateY(18px) scale(.7)", opacity: 0 },
-      { transform: "translateY(-4px) scale(1.12)", opacity: 1, offset: 0.6 },
-      { transform: "none", opacity: 1 },
-    ], { duration: 620, easing: "cubic-bezier(.2, .8, .2, 1)" });
+  /**
+   * @param {string | null | undefined} code
+   * @param {{message?: string, details?: Record<string, any>}} [told] the service's own words and figures
+   */
+  #showRefusal(code, { message, details } = {}) {
+    const bounds = { minTimeMs: this.#worth.minTimeMs(this.#played), maxTimeMs: this.#worth.maxTimeMs };
+    const text = code === "COMPLETION_TIME" && this.#worth.type
+      ? timeText({ claimedMs: this.#tookMs, ...bounds, ...details })
+      : refusalText(code, message);
+    this.#outcome.show("No points", text, "bad");
+  }
+
+  /** @param {{enteredTop10: boolean}} change of the player's own rank */
+  #entered({ enteredTop10 }) {
+    if (!enteredTop10 || !this.#awaited) return;
+    this.#hasEntered = true;
+    this.#outcome.celebrate(true);
   }
 
   /** @param {ApiError} error */
@@ -280,17 +317,20 @@ class Game {
 
   /** Count down to when a new round may be asked for. @param {ApiError} error */
   #waitFor(error) {
-    const until = performance.now() + (error.retryAfterMs ?? 0);
-    const show = () => {
-      const seconds = Math.ceil((until - performance.now()) / 1000);
-      this.button.disabled = seconds > 0;
-      this.button.textContent = seconds > 0 ? `Wait ${seconds} s` : "Start";
-      if (seconds <= 0) clearInterval(this.#countdown);
-    };
-    clearInterval(this.#countdown);
-    this.#countdown = setInterval(show, 250);
     this.#note(refusalText(error.code, error.message));
-    show();
+    this.#stopWaiting = countDown(error.retryAfterMs ?? 0, (seconds) => {
+      this.button.disabled = seconds > 0;
+      this.button.textContent = seconds > 0 ? `Wait ${durationText(seconds)}` : "Start";
+      if (!seconds) this.#note("");
+    });
+  }
+
+  /** The wait concerned a player who is gone, or is over. */
+  #endWait() {
+    this.#stopWaiting();
+    this.#stopWaiting = () => {};
+    this.button.disabled = false;
+    if (!this.trail.isRunning) this.button.textContent = "Start";
   }
 
   /** @param {string} text @param {string} [code] why, where it was a refusal */

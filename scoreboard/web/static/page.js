@@ -5,38 +5,27 @@ import { startGame } from "./game.js";
 import { AccountForm } from "./page/account.js";
 import { Announcer } from "./page/announcer.js";
 import { BoardView } from "./page/board.js";
+import { ConnectionView } from "./page/connection.js";
 import { byId, setText } from "./page/dom.js";
 import { Standing } from "./page/standing.js";
-import { agoText, stateText } from "./page/texts.js";
+import { agoText } from "./page/texts.js";
+
+const NOT_SIGNED_OUT = "Signing out did not reach the service. Try again.";
 
 const scoreboard = new Scoreboard();
 const announcer = new Announcer(byId("announcer"));
 const board = new BoardView(announcer);
 const standing = new Standing(scoreboard, board);
 const account = new AccountForm(scoreboard);
+new ConnectionView(scoreboard, announcer);
 let updatedAt = /** @type {string | null} */ (null);
-let hasBeenLive = false;
-
-function showTotal(/** @type {number | undefined} */ total) {
-  if (typeof total !== "number") return;
-  setText("total-players", total.toLocaleString("en"));
-  setText("total-unit", total === 1 ? "player" : "players");
-}
 
 scoreboard.addEventListener("board", (event) => {
   const { detail } = /** @type {CustomEvent} */ (event);
   updatedAt = detail.updatedAt;
-  showTotal(detail.totalPlayers);
   board.show(detail);
-  standing.boardChanged(detail.totalPlayers);
+  standing.boardChanged(detail);
   showAge();
-});
-
-scoreboard.addEventListener("state", (event) => {
-  const { state } = /** @type {CustomEvent} */ (event).detail;
-  byId("connection").dataset.state = state;
-  hasBeenLive ||= state === "live";
-  setText("connection-text", stateText(state, hasBeenLive));
 });
 
 scoreboard.addEventListener("auth", (event) => {
@@ -55,15 +44,15 @@ function showUser(/** @type {import("./scoreboard/types.js").User | null} */ use
 }
 
 function showAge() {
-  setText("updated", agoText(updatedAt, scoreboard.now()));
+  setText("updated", agoText(updatedAt && scoreboard.now() - Date.parse(updatedAt)));
 }
 
 byId("sign-out").addEventListener("click", async () => {
   try {
     await scoreboard.logout();
   } catch {
-    announcer.say("Signing out did not reach the service. Try again.", true);
-    standing.note("Signing out did not reach the service. Try again.", "NETWORK");
+    announcer.say(NOT_SIGNED_OUT, true);
+    standing.note(NOT_SIGNED_OUT, "NETWORK");
   }
 });
 

@@ -1,8 +1,12 @@
 /** The form for new players and for those who come back. */
 
-import { byId, setText } from "./dom.js";
+import { byId, countDown, setText } from "./dom.js";
+import { durationText } from "./texts.js";
+
+/** @typedef {import("../scoreboard.js").ApiError} ApiError */
 
 const FIELDS = ["username", "email", "password"];
+const OPTIONAL = "email";
 const TAKEN = /** @type {Record<string, [string, string]>} */ ({
   USERNAME_TAKEN: ["username", "This name is taken. Try another one."],
   EMAIL_TAKEN: ["email", "An account with this address exists. Sign in instead?"],
@@ -20,8 +24,9 @@ function input(name) {
 export class AccountForm {
   /** @type {"register" | "login"} */
   #mode = "register";
-  /** Whether the error says that the service cannot be reached. */
-  #isUnreachable = false;
+  /** Whether the form says that the service cannot be reached. */
+  #isAboutNetwork = false;
+  #stopWaiting = () => {};
 
   /** @param {import("../scoreboard.js").Scoreboard} scoreboard */
   constructor(scoreboard) {
@@ -32,11 +37,11 @@ export class AccountForm {
       event.preventDefault();
       this.#submit();
     });
+    for (const name of FIELDS) input(name).addEventListener("input", () => this.#fieldError(name, ""));
     scoreboard.addEventListener("state", (event) => {
       const { state } = /** @type {CustomEvent} */ (event).detail;
-      if (this.#isUnreachable && (state === "live" || state === "polling")) this.#formError("");
+      if (this.#isAboutNetwork && (state === "live" || state === "polling")) this.#formError("");
     });
-    for (const name of FIELDS) input(name).addEventListener("input", () => this.#fieldError(name, ""));
   }
 
   /** Bring the form to the reader. @param {"register" | "login"} mode */
@@ -48,9 +53,10 @@ export class AccountForm {
 
   /** @param {import("../scoreboard/types.js").User | null} user @param {string} reason */
   userChanged(user, reason) {
+    // Whoever uses this screen next starts with an empty form.
+    for (const name of FIELDS) input(name).value = "";
+    this.#clearErrors();
     if (user) {
-      input("password").value = "";
-      this.#clearErrors();
       if (reason === "signed-in") byId("start").focus({ preventScroll: true });
     } else if (AFTER[reason]) {
       this.#setMode("login");
@@ -85,10 +91,10 @@ export class AccountForm {
     const submit = /** @type {HTMLButtonElement} */ (byId("submit"));
     submit.disabled = true;
     try {
-      if (isNew) await this.scoreboard.register({ username, email, password });
+      if (isNew) await this.scoreboard.register({ username, password, ...(email && { email }) });
       else await this.scoreboard.login({ username, password });
     } catch (error) {
-      this.#explain(/** @type {import("../scoreboard.js").ApiError} */ (error));
+      this.#explain(/** @type {ApiError} */ (error));
     } finally {
       submit.disabled = false;
     }
@@ -97,13 +103,13 @@ export class AccountForm {
   /** What can be seen without asking the service. @param {Record<string, string>} values */
   #check(values) {
     for (const [name, value] of Object.entries(values)) {
-      if (!value) this.#fieldError(name, "Please fill this in.");
+      if (!value && name !== OPTIONAL) this.#fieldError(name, "Please fill this in.");
       else if (name === "email" && !input("email").validity.valid) this.#fieldError(name, "This is no e-mail address.");
     }
     return this.#focusFirstError();
   }
 
-  /** @param {import("../scoreboard.js").ApiError} error */
+  /** @param {ApiError} error */
   #explain(error) {
     const fields = /** @type {Record<string, string>} */ (error.details?.fields ?? {});
     const unknown = [];
@@ -115,9 +121,32 @@ export class AccountForm {
     const taken = TAKEN[error.code];
     if (taken) this.#fieldError(...taken);
     const isExplained = taken || Object.keys(fields).length > 0;
-    if (unknown.length || !isExplained) this.#formError(unknown.join("; ") || message(error));
-    this.#isUnreachable = error.status === 0;
+    if (unknown.length) this.#formError(unknown.join("; "));
+    else if (!isExplained) this.#explainAll(error);
     this.#focusFirstError();
+  }
+
+  /** What concerns no single field: said with the time to wait, until that is over. @param {ApiError} error */
+  #explainAll(error) {
+    this.#formError(this.#message(error));
+    this.#isAboutNetwork = error.status === 0;
+    const waitMs = error.retryAfterMs;
+    if (!waitMs) return;
+    // Read out once, with the alert; shown as it passes.
+    const words = (/** @type {number} */ seconds) => ` Try again in ${durationText(seconds)}.`;
+    setText("form-error-said", words(Math.ceil(waitMs / 1_000)));
+    this.#stopWaiting = countDown(waitMs, (seconds) => {
+      if (seconds) setText("form-error-wait", words(seconds));
+      else this.#formError("");
+    });
+  }
+
+  /** @param {ApiError} error */
+  #message(error) {
+    if (error.status === 0) return "The service cannot be reached. Check your connection and try again.";
+    if (error.status === 503) return "The service is busy.";
+    if (error.status !== 429) return error.message;
+    return this.#mode === "login" ? "Too many tries to sign in." : "Too many new accounts from this network just now.";
   }
 
   /** @param {string} name @param {string} text empty clears it */
@@ -127,11 +156,14 @@ export class AccountForm {
     else input(name).removeAttribute("aria-invalid");
   }
 
-  /** @param {string} text */
+  /** @param {string} text empty clears it */
   #formError(text) {
-    this.#isUnreachable = false;
+    this.#stopWaiting();
+    this.#isAboutNetwork = false;
+    setText("form-error-text", text);
+    setText("form-error-said", "");
+    setText("form-error-wait", "");
     byId("form-error").hidden = !text;
-    setText("form-error", text);
   }
 
   #clearErrors() {
@@ -151,12 +183,4 @@ export class AccountForm {
 function sentence(text) {
   const first = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(first) ? first : `${first}.`;
-}
-
-/** @param {import("../scoreboard.js").ApiError} error */
-function message(error) {
-  if (error.status === 0) return "The service cannot be reached. Check your connection and try again.";
-  if (error.status !== 429 && error.status !== 503) return error.message;
-  const seconds = Math.ceil((error.retryAfterMs ?? 1_000) / 1_000);
-  return `Too many tries. Wait ${seconds < 90 ? `${seconds} s` : `${Math.ceil(seconds / 60)} min`}, then try again.`;
 }

@@ -1,14 +1,15 @@
 /** The table of the top ten: rows move to their new places, newcomers are welcomed, the own row is marked. */
 
-import { animate, byId, isStill, make } from "./dom.js";
+import { byId, make, setFigure } from "./dom.js";
+import { animate, isStill, MotionBudget } from "./motion.js";
 
 /** @typedef {import("../scoreboard/types.js").Row} Row */
 /** @typedef {import("../scoreboard/types.js").Board} Board */
 
-const MOVE_MS = 520;
+const MOVE = { duration: 420, easing: "cubic-bezier(.2, .8, .2, 1)" };
 /** How long a row shows where it came from. */
 const MOVED_MS = 4_000;
-const EASE = "cubic-bezier(.2, .8, .2, 1)";
+const WELCOME_MS = 1_600;
 
 export class BoardView {
   /** @type {Map<string, HTMLElement>} */
@@ -17,18 +18,30 @@ export class BoardView {
   #entries = new Map();
   /** @type {string | null} */
   #me = null;
+  /** The reader's own score as the rest of the page shows it. @type {number | null} */
+  #ownScore = null;
   #isFirst = true;
+  #isInView = true;
+  #budget = new MotionBudget();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #marks;
 
   /** @param {import("./announcer.js").Announcer} announcer */
   constructor(announcer) {
     this.announcer = announcer;
     this.body = byId("rows");
     this.own = byId("own-row");
+    new IntersectionObserver(([{ isIntersecting }]) => { this.#isInView = isIntersecting; }).observe(this.body);
   }
 
   /** @param {string} userId @returns {Row | undefined} the row of a player among the ten */
   find(userId) {
     return this.#entries.get(userId);
+  }
+
+  /** Whether the service has told a board yet. */
+  get isKnown() {
+    return !this.#isFirst;
   }
 
   get size() {
@@ -38,30 +51,63 @@ export class BoardView {
   /** @param {string | null} userId */
   setMe(userId) {
     this.#me = userId;
+    this.#ownScore = null;
     for (const [id, row] of this.#rows) this.#mark(row, id);
-    if (!userId) this.showOwn(null);
+    this.showOwn(null);
+  }
+
+  /** The own score may be known before the board tells it: both places say the same. @param {number | null} score */
+  setOwnScore(score) {
+    this.#ownScore = score;
+    const row = this.#me ? this.#rows.get(this.#me) : undefined;
+    if (row && score !== null) fillCell(row, ".score b", score.toLocaleString("en"));
   }
 
   /** @param {Board} board */
   show({ leaderboard }) {
     const before = this.#entries;
-    const tops = new Map([...this.#rows].map(([id, row]) => [id, row.getBoundingClientRect().top]));
+    const tops = this.#mayMove(leaderboard, before) ? this.#tops() : null;
+    this.body.classList.toggle("moving", tops !== null);
+    this.#forgetMoves();
     this.#entries = new Map(leaderboard.map((entry) => [entry.userId, entry]));
     this.#place(leaderboard);
     if (!this.#isFirst) {
-      for (const entry of leaderboard) this.#move(entry, before.get(entry.userId), tops.get(entry.userId));
+      for (const entry of leaderboard) this.#tell(entry, before.get(entry.userId));
+      if (tops) for (const entry of leaderboard) this.#move(entry, before.get(entry.userId), tops);
       this.#announce(leaderboard, before);
     }
     this.#isFirst = false;
+    this.body.style.setProperty("--count", String(Math.min(10, leaderboard.length)));
     byId("board-empty").hidden = leaderboard.length > 0;
   }
 
   /** The reader's own row below the ten; null hides it. @param {Row | null} entry */
   showOwn(entry) {
     this.own.hidden = !entry;
+    byId("chase").hidden = Boolean(entry) || !this.#me;
     if (!entry) return this.own.replaceChildren();
     const row = this.own.firstElementChild ?? this.own.appendChild(makeRow());
     this.#fill(/** @type {HTMLElement} */ (row), entry, null);
+  }
+
+  /** @param {number} rank @returns {Row | undefined} */
+  at(rank) {
+    return [...this.#entries.values()][rank - 1];
+  }
+
+  /** @param {Row[]} leaderboard @param {Map<string, Row>} before @returns {boolean} whether the change is shown moving */
+  #mayMove(leaderboard, before) {
+    if (this.#isFirst || isStill() || !this.#isInView) return false;
+    const ids = [...before.keys()];
+    const isNews = leaderboard.some(
+      ({ userId, score }, index) => ids[index] !== userId || before.get(userId)?.score !== score,
+    );
+    return isNews && this.#budget.take();
+  }
+
+  /** Where the rows are, on their way perhaps. @returns {Map<string, number>} */
+  #tops() {
+    return new Map([...this.#rows].map(([id, row]) => [id, row.getBoundingClientRect().top]));
   }
 
   /** @param {Row[]} leaderboard */
@@ -83,13 +129,15 @@ export class BoardView {
 
   /** @param {HTMLElement} row @param {Row} entry @param {number | null} best */
   #fill(row, entry, best) {
+    const score = (entry.userId === this.#me ? this.#ownScore : null) ?? entry.score;
+    const share = best === null ? "0" : Math.max(0, entry.score / best).toFixed(4);
     row.dataset.userId = entry.userId;
-    row.dataset.rank = String(entry.rank);
+    if (row.dataset.rank !== String(entry.rank)) row.dataset.rank = String(entry.rank);
     fillCell(row, ".rank b", entry.rank.toLocaleString("en"));
-    fillCell(row, ".name", entry.username);
-    fillCell(row, ".score b", entry.score.toLocaleString("en"));
-    /** @type {HTMLElement} */ (row.querySelector(".name")).title = entry.username;
-    row.style.setProperty("--share", best === null ? "0" : String(Math.max(0, entry.score / best)));
+    fillCell(row, ".score b", score.toLocaleString("en"));
+    const name = /** @type {HTMLElement} */ (row.querySelector(".name"));
+    if (name.textContent !== entry.username) name.textContent = name.title = entry.username;
+    if (row.style.getPropertyValue("--share") !== share) row.style.setProperty("--share", share);
     this.#mark(row, entry.userId);
   }
 
@@ -102,52 +150,59 @@ export class BoardView {
     /** @type {HTMLElement} */ (row.querySelector(".you")).hidden = !isMe;
   }
 
+  /** Say beside the rank where a row came from. @param {Row} entry @param {Row | undefined} before */
+  #tell(entry, before) {
+    if (before?.rank === entry.rank) return;
+    const change = before ? before.rank - entry.rank : 0;
+    const row = /** @type {HTMLElement} */ (this.#rows.get(entry.userId));
+    const mark = /** @type {HTMLElement} */ (row.querySelector(".moved"));
+    mark.textContent = before ? `${change > 0 ? "▲" : "▼"}${Math.abs(change)}` : "new";
+    mark.dataset.way = !before ? "new" : change > 0 ? "up" : "down";
+    mark.dataset.until = String(performance.now() + MOVED_MS);
+    clearTimeout(this.#marks);
+    this.#marks = setTimeout(() => this.#forgetMoves(), MOVED_MS + 50);
+  }
+
+  /** Together with what changes anyway, where it can be: each change of the page has to be drawn. */
+  #forgetMoves() {
+    for (const mark of /** @type {NodeListOf<HTMLElement>} */ (this.body.querySelectorAll(".moved:not(:empty)"))) {
+      if (performance.now() >= Number(mark.dataset.until)) mark.textContent = "";
+    }
+  }
+
   /**
    * Let a row travel from where it was; one that was not here before is welcomed.
    *
    * @param {Row} entry
    * @param {Row | undefined} before
-   * @param {number | undefined} oldTop
+   * @param {Map<string, number>} tops
    */
-  #move(entry, before, oldTop) {
+  #move(entry, before, tops) {
     const row = /** @type {HTMLElement} */ (this.#rows.get(entry.userId));
+    const oldTop = tops.get(entry.userId);
     if (!before || oldTop === undefined) return this.#welcome(row);
     const distance = oldTop - row.getBoundingClientRect().top;
     if (distance) {
-      const isUp = entry.rank < before.rank;
-      row.classList.toggle("rising", isUp);
+      row.classList.toggle("rising", entry.rank < before.rank);
       const frames = [{ transform: `translateY(${distance}px)` }, { transform: "none" }];
-      animate(row, frames, { duration: MOVE_MS, easing: EASE });
+      animate(row, frames, MOVE);
     }
-    if (entry.rank !== before.rank) this.#showMove(row, before.rank - entry.rank);
-    if (entry.score !== before.score) {
-      const score = /** @type {Element} */ (row.querySelector(".score b"));
-      animate(score, [{ transform: "scale(1.22)" }, { transform: "none" }], { duration: 420, easing: EASE });
-    }
-  }
-
-  /** @param {HTMLElement} row @param {number} change positive is up */
-  #showMove(row, change) {
-    const mark = /** @type {HTMLElement} */ (row.querySelector(".moved"));
-    mark.textContent = `${change > 0 ? "▲" : "▼"}${Math.abs(change)}`;
-    mark.dataset.way = change > 0 ? "up" : "down";
-    clearTimeout(Number(mark.dataset.timer));
-    mark.dataset.timer = String(window.setTimeout(() => { mark.textContent = ""; }, MOVED_MS));
+    if (entry.score === before.score) return;
+    const score = /** @type {Element} */ (row.querySelector(".score b"));
+    animate(score, [{ transform: "scale(1.22)" }, { transform: "none" }], MOVE);
   }
 
   /** @param {HTMLElement} row */
   #welcome(row) {
-    const mark = /** @type {HTMLElement} */ (row.querySelector(".moved"));
-    mark.textContent = "new";
-    mark.dataset.way = "new";
-    mark.dataset.timer = String(window.setTimeout(() => { mark.textContent = ""; }, MOVED_MS));
-    if (isStill()) return;
-    row.classList.add("newcomer");
-    row.addEventListener("animationend", () => row.classList.remove("newcomer"), { once: true });
     animate(row, [
       { transform: "translateX(-14px) scale(.98)", opacity: 0 },
       { transform: "none", opacity: 1 },
-    ], { duration: MOVE_MS, easing: EASE });
+    ], MOVE);
+    const glow = make("span", { class: "glow", "aria-hidden": "true" });
+    /** @type {Element} */ (row.querySelector(".player")).append(glow);
+    const fading = animate(glow, [{ opacity: 1 }, { opacity: 1, offset: 0.35 }, { opacity: 0 }], { duration: WELCOME_MS });
+    if (fading) fading.onfinish = fading.oncancel = () => glow.remove();
+    else glow.remove();
   }
 
   /** @param {Row[]} leaderboard @param {Map<string, Row>} before */
@@ -155,7 +210,7 @@ export class BoardView {
     const [leader] = leaderboard;
     const oldLeader = [...before.values()][0];
     if (leader && leader.userId !== oldLeader?.userId) {
-      this.announcer.say(`${leader.username} leads with ${leader.score}.`, false, "leader");
+      this.announcer.say(`${leader.username} leads with ${leader.score.toLocaleString("en")}.`, false, "leader");
     }
     const mine = this.#me ? this.#entries.get(this.#me) : undefined;
     const old = this.#me ? before.get(this.#me) : undefined;
@@ -174,6 +229,5 @@ function makeRow() {
 
 /** @param {HTMLElement} row @param {string} selector @param {string} text */
 function fillCell(row, selector, text) {
-  const cell = /** @type {HTMLElement} */ (row.querySelector(selector));
-  if (cell.textContent !== text) cell.textContent = text;
+  setFigure(/** @type {HTMLElement} */ (row.querySelector(selector)), text);
 }

@@ -13,6 +13,13 @@ export function setText(id, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Figures that may be long tell the style sheet how long, so that they shrink before they cover a name. */
+export function setFigure(/** @type {HTMLElement} */ element, /** @type {string} */ text) {
+  if (element.textContent === text) return;
+  element.textContent = text;
+  element.style.setProperty("--chars", String(text.length));
+}
+
 /**
  * @param {string} tag
  * @param {Record<string, string>} [attributes]
@@ -26,19 +33,21 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-const stillness = matchMedia("(prefers-reduced-motion: reduce)");
-
 /**
- * Animate unless the reader asked for stillness.
+ * Count down the seconds of a wait.
  *
- * @param {Element} element
- * @param {Keyframe[]} frames
- * @param {KeyframeAnimationOptions} options
+ * @param {number} ms
+ * @param {(seconds: number) => void} show called at once and every second, at last with 0
+ * @returns {() => void} ends it early, without a last call
  */
-export function animate(element, frames, options) {
-  return stillness.matches ? null : element.animate(frames, options);
-}
-
-export function isStill() {
-  return stillness.matches;
+export function countDown(ms, show) {
+  const until = performance.now() + ms;
+  const timer = setInterval(tick, 1_000);
+  function tick() {
+    const seconds = Math.max(0, Math.ceil((until - performance.now()) / 1_000));
+    if (!seconds) clearInterval(timer);
+    show(seconds);
+  }
+  tick();
+  return () => clearInterval(timer);
 }

@@ -1,7 +1,8 @@
-/** The reader's own score, rank and percentile, and their row below the ten. */
+/** The reader's own score, rank and percentile, their row below the ten, and who is next. */
 
-import { animate, byId, setText } from "./dom.js";
-import { refusalText, UNREACHABLE, untilText } from "./texts.js";
+import { byId, make, setFigure, setText } from "./dom.js";
+import { animate } from "./motion.js";
+import { pointsText, refusalText, UNREACHABLE, untilText } from "./texts.js";
 
 /** Own scores may be read 30 times a minute; own rounds end seldom enough. */
 const READ_GAP_MS = 3_000;
@@ -10,14 +11,23 @@ const DRIFT_MS = 30_000;
 /** A reset reaches all pages in the same instant. */
 const RESET_SPREAD_MS = 10_000;
 
+/** @typedef {import("../scoreboard/types.js").Board} Board */
+
 export class Standing {
-  /** @type {{score: number, rank: number | null, percentile: number | null} | null} */
-  #mine = null;
+  /** As last shown, everywhere on the page the same. @type {number | null} */
+  #score = null;
+  #pending = 0;
+  /** @type {number | null} */
+  #rank = null;
   #total = 0;
-  #readAt = -READ_GAP_MS;
-  #dueAt = Infinity;
+  /** What the module last confirmed; it repeats it when points come or go. @type {number | null} */
+  #confirmed = null;
   /** Why the note stands there. */
   #noteCode = "";
+  /** When the own entry of the last board was reached: tells news from an older board. */
+  #reachedAt = "";
+  #readAt = -READ_GAP_MS;
+  #dueAt = Infinity;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 
@@ -28,17 +38,17 @@ export class Standing {
   constructor(scoreboard, board) {
     this.scoreboard = scoreboard;
     this.board = board;
-    this.#on("score", (detail) => this.#showScore(detail));
+    this.#on("score", (detail) => this.#scored(detail));
     this.#on("queue", (detail) => this.#showQueue(detail));
     this.#on("state", ({ state }) => {
       const isBack = state === "live" || state === "polling";
       if (isBack && UNREACHABLE.includes(this.#noteCode)) this.note("");
     });
-    this.#on("rank:change", ({ userId, newRank }) => userId === this.#id && this.#setRank(newRank));
-    this.#on("score:update", ({ userId, newRank }) => userId === this.#id && this.#setRank(newRank));
+    this.#on("rank:change", ({ userId, newRank }) => userId === this.#id && this.#ranked(newRank));
+    this.#on("score:update", ({ userId, newRank }) => userId === this.#id && this.#ranked(newRank));
     this.#on("result", ({ rank, status }) => {
       if (status !== "applied") return;
-      this.#setRank(rank);
+      this.#ranked(rank);
       this.#readIn(0);
     });
     this.#on("reset", () => this.#readIn(Math.random() * RESET_SPREAD_MS));
@@ -56,23 +66,31 @@ export class Standing {
   /** @param {import("../scoreboard/types.js").User | null} user */
   userChanged(user) {
     byId("standing").hidden = !user;
-    this.#mine = null;
+    this.#score = this.#confirmed = this.#rank = null;
+    this.#pending = 0;
+    this.#reachedAt = "";
     this.#readAt = -READ_GAP_MS;
-    setText("my-score", "–");
-    setText("my-rank", "–");
-    setText("my-percentile", "–");
+    this.note("");
+    this.#render();
     if (user) this.#readIn(0);
   }
 
-  /** Others moving moves this rank too. @param {number | undefined} total players on the board */
-  boardChanged(total) {
-    this.#total = total ?? this.#total;
-    if (!this.scoreboard.user) return;
-    this.#showOwnRow();
-    this.#readIn(DRIFT_MS * (0.75 + Math.random() / 2));
+  /** Others moving moves this rank too. @param {Board} board */
+  boardChanged({ totalPlayers }) {
+    this.#total = totalPlayers ?? this.#total;
+    const mine = this.#id ? this.board.find(this.#id) : undefined;
+    if (mine) {
+      // An own score may be told before the board that has it: only a later one than the last board's is news.
+      const isNews = (mine.updatedAt ?? "") > this.#reachedAt;
+      if (this.#score === null || (isNews && this.#reachedAt)) this.#score = mine.score;
+      if (isNews) this.#reachedAt = mine.updatedAt ?? "";
+      this.#rank = mine.rank;
+    }
+    this.#render();
+    if (this.#id) this.#readIn(DRIFT_MS * (0.75 + Math.random() / 2));
   }
 
-  /** @param {string} text @param {string} [code] why, where it was a refusal */
+  /** @param {string} text empty hides it @param {string} [code] why, where it was a refusal */
   note(text, code = "") {
     this.#noteCode = code;
     byId("queue").hidden = !text;
@@ -95,55 +113,72 @@ export class Standing {
     this.#readAt = performance.now();
     const user = this.scoreboard.user;
     try {
-      const mine = await this.scoreboard.me();
-      if (this.scoreboard.user?.id !== user?.id) return;
-      this.#mine = mine;
-      if (typeof mine.percentile === "number") setText("my-percentile", `${Math.floor(mine.percentile)} %`);
-      this.#setRank(mine.rank);
+      const { rank } = await this.scoreboard.me(); // The score comes as an event.
+      if (this.#id === user?.id) this.#ranked(rank);
     } catch {
       // The figures stay as they were; the connection's state is shown elsewhere.
     }
   }
 
-  /** @param {number | null} rank */
-  #setRank(rank) {
+  /** @param {number | null | undefined} rank */
+  #ranked(rank) {
     if (rank === null || rank === undefined) return;
-    if (this.#mine) this.#mine.rank = rank;
-    this.#showRank(rank);
-    this.#showOwnRow();
-  }
-
-  /** @param {number} rank */
-  #showRank(rank) {
-    setText("my-rank", rank.toLocaleString("en"));
-    if (!this.#total) return;
-    // As the service counts it, but in step with the rank; a total that lags behind must not make it negative.
-    const below = Math.max(0, this.#total - rank);
-    const percentile = this.#total > 1 ? (below / (this.#total - 1)) * 100 : 100;
-    setText("my-percentile", `${Math.floor(percentile)} %`);
+    this.#rank = rank;
+    this.#render();
   }
 
   /** @param {{score: number | null, pending: number, rolledBack: {points: number} | null}} detail */
-  #showScore({ score, pending, rolledBack }) {
-    const before = byId("my-score").textContent;
-    setText("my-score", score === null ? "–" : score.toLocaleString("en"));
-    setText("my-pending", pending ? ` ${pending} pending` : "");
-    if (score !== null && before !== byId("my-score").textContent) {
-      const from = rolledBack ? "translateY(6px)" : "translateY(-6px)";
-      const frames = [{ transform: from, opacity: 0.3 }, { transform: "none", opacity: 1 }];
-      animate(byId("my-score"), frames, { duration: 260 });
-    }
-    this.#showOwnRow();
+  #scored({ score, pending, rolledBack }) {
+    const before = this.#score;
+    const confirmed = score === null ? null : score - pending;
+    if (confirmed !== this.#confirmed) this.#score = this.#confirmed = confirmed;
+    this.#pending = pending;
+    this.#render();
+    if (before === null || (before === this.#score && !rolledBack)) return;
+    const from = rolledBack ? "translateY(6px)" : "translateY(-6px)";
+    animate(byId("my-score"), [{ transform: from, opacity: 0.3 }, { transform: "none", opacity: 1 }], { duration: 260 });
   }
 
-  #showOwnRow() {
+  /** Everything from the same figures, so that no two places disagree. */
+  #render() {
+    const rank = this.#shownRank();
+    // A rank proves that so many players are there, whatever the last board said of their number.
+    const total = Math.max(this.#total, rank ?? 0);
+    if (total || this.board.isKnown) {
+      setText("total-players", total.toLocaleString("en"));
+      setText("total-unit", total === 1 ? "player" : "players");
+    }
+    setFigure(byId("my-score"), this.#score === null ? "–" : this.#score.toLocaleString("en"));
+    setText("my-pending", this.#pending ? `+${this.#pending.toLocaleString("en")} pending` : "");
+    setFigure(byId("my-rank"), rank === null ? "–" : rank.toLocaleString("en"));
+    setFigure(byId("my-percentile"), aheadText(rank, total));
+    this.#renderOwn(rank);
+  }
+
+  /** Ten and better is what the board shows; who is not on it is below. @returns {number | null} */
+  #shownRank() {
+    if (this.#rank === null || !this.#id || !this.board.isKnown || this.board.find(this.#id)) return this.#rank;
+    return Math.max(this.#rank, this.board.size + 1);
+  }
+
+  /** @param {number | null} rank */
+  #renderOwn(rank) {
     const user = this.scoreboard.user;
-    const rank = this.#mine?.rank;
-    const isBelow = user && rank && rank > 10 && !this.board.find(user.id);
-    const score = this.scoreboard.score ?? this.#mine?.score ?? 0;
-    this.board.showOwn(isBelow ? { rank, userId: user.id, username: user.username, score, updatedAt: null } : null);
-    const onBoard = user && this.board.find(user.id);
-    if (onBoard) this.#showRank(onBoard.rank);
+    const isBelow = user && rank && !this.board.find(user.id) && this.board.size >= 10;
+    this.board.setOwnScore(this.#score);
+    const row = isBelow && { rank, userId: user.id, username: user.username, score: this.#score ?? 0, updatedAt: null };
+    this.board.showOwn(row || null);
+    byId("chase").replaceChildren(...(user && rank && !isBelow ? this.#chase(rank) : []));
+  }
+
+  /** How far it is to the next place, or how far ahead the leader is. @param {number} rank @returns {(Node | string)[]} */
+  #chase(rank) {
+    const [next, gap] = rank === 1 ? [this.board.at(2), -1] : [this.board.at(rank - 1), 1];
+    if (!next) return ["The board is yours. Invite somebody."];
+    const points = Math.max(0, gap * (next.score - (this.#score ?? 0)));
+    const name = make("bdi", {}, next.username);
+    if (rank === 1) return [points ? `${pointsText(points)} ahead of ` : "Level with ", name];
+    return points ? [`${pointsText(points)} behind `, name] : ["Level with ", name, ", who was there first"];
   }
 
   /** @param {{size: number, unconfirmed: number, sendsForMs: number | null, code?: string}} detail */
@@ -156,4 +191,11 @@ export class Standing {
     if (unconfirmed) texts.push(`Whether ${unconfirmed === 1 ? "a round" : `${unconfirmed} rounds`} counted is not known yet.`);
     this.note([...texts, refusalText(code)].join(" "), code);
   }
+}
+
+/** The share of the others that the reader is ahead of. @param {number | null} rank @param {number} total */
+function aheadText(rank, total) {
+  if (rank === null || !total) return "–";
+  if (total === 1) return "nobody yet";
+  return `${Math.floor(((total - rank) / (total - 1)) * 100)} %`;
 }

@@ -16,20 +16,49 @@ export function stateText(state, hasBeenLive) {
   return STATES[state] ?? state;
 }
 
+const CAUSES = /** @type {Record<string, string>} */ ({
+  TOO_MANY_STREAMS: "Too many live boards are open from here.",
+  RATE_LIMIT_EXCEEDED: "Too many calls came from here in a short time.",
+  SERVICE_UNAVAILABLE: "The service is busy.",
+  NETWORK: "The service cannot be reached.",
+  TIMEOUT: "The service does not answer.",
+});
+
+/**
+ * Why the board is not live, and what goes on meanwhile; empty when there is nothing to say.
+ *
+ * @param {string} state
+ * @param {{code: string | null, reason: string | null}} refusal of the last try; the reason in the service's own words
+ */
+export function connectionCause(state, { code, reason }) {
+  if (state === "live" || state === "paused") return "";
+  if (state === "refused") return "This board is for signed-in players.";
+  const cause = CAUSES[code ?? ""] ?? reason ?? "";
+  if (state !== "polling") return cause;
+  return `${cause || "Live updates do not come through."} The board is read every few seconds.`;
+}
+
+/** The first as long as its unit is worth counting. */
 const UNITS = /** @type {[number, string][]} */ ([[86_400, "d"], [3_600, "h"], [60, "min"], [1, "s"]]);
 
-/** @param {string | null} at ISO time @param {number} now ms */
-export function agoText(at, now) {
-  if (!at) return "not updated yet";
-  const seconds = Math.max(0, Math.round((now - Date.parse(at)) / 1000));
-  if (!Number.isFinite(seconds)) return "not updated yet";
-  if (seconds < 2) return "updated just now";
+/** @param {number} seconds */
+export function durationText(seconds) {
+  const [size, unit] = UNITS.find(([length]) => seconds >= length * 1.5) ?? [1, "s"];
+  return `${Math.ceil(seconds / size)} ${unit}`;
+}
+
+/** @param {number | "" | null} ms since the board last changed */
+export function agoText(ms) {
+  if (typeof ms !== "number" || !Number.isFinite(ms)) return "not updated yet";
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 5) return "updated just now";
   const [size, unit] = UNITS.find(([length]) => seconds >= length) ?? [1, "s"];
-  return `updated ${Math.floor(seconds / size)} ${unit} ago`;
+  // In steps: what changes every second keeps a page left open busy, and nobody reads it.
+  return `updated ${size === 1 ? seconds - (seconds % 5) : Math.floor(seconds / size)} ${unit} ago`;
 }
 
 const REFUSALS = /** @type {Record<string, string>} */ ({
-  COMPLETION_TIME: "That was too quick or too slow to count.",
+  COMPLETION_TIME: "The time taken does not count for this level.",
   CLOCK_MISMATCH: "The time measured here does not agree with the service's clock, so it did not count.",
   BURST: "That was a lot in a few seconds. Take a breath.",
   ACTION_TOKEN_EXPIRED: "The service did not hear of this round in time. Start a new one.",
@@ -71,16 +100,30 @@ export function untilText(ms) {
   return ` until ${until.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })}`;
 }
 
+/**
+ * Which bound a round's time is outside of.
+ *
+ * @param {{elapsedMs?: number, claimedMs?: number, minTimeMs: number, maxTimeMs: number}} times as far as known
+ */
+export function timeText({ elapsedMs, claimedMs, minTimeMs, maxTimeMs }) {
+  const known = [elapsedMs, claimedMs].filter((ms) => typeof ms === "number");
+  const short = known.find((ms) => ms < minTimeMs);
+  if (short !== undefined) return `Too quick: ${secondsText(short)} is under the ${secondsText(minTimeMs)} this level takes at least.`;
+  const long = known.find((ms) => ms > maxTimeMs);
+  if (long !== undefined) return `Too slow: ${secondsText(long)} is over the ${secondsText(maxTimeMs)} a round may take.`;
+  return "Too slow: the round reached the service later than a round may take.";
+}
+
 /** @param {number} points */
 export function pointsText(points) {
-  return `${points} ${points === 1 ? "point" : "points"}`;
+  return `${points.toLocaleString("en")} ${points === 1 ? "point" : "points"}`;
 }
 
 /** @param {number | null | undefined} change positive is up */
 export function rankChangeText(change) {
   if (!change) return "";
   const places = Math.abs(change);
-  return `${change > 0 ? "up" : "down"} ${places} ${places === 1 ? "place" : "places"}`;
+  return `${change > 0 ? "up" : "down"} ${places.toLocaleString("en")} ${places === 1 ? "place" : "places"}`;
 }
 
 /** @param {number} ms */

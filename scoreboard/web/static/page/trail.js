@@ -1,6 +1,7 @@
 /** The grid of the number trail: shuffles, takes taps and keys, knows when it is done. Knows nothing of points. */
 
-import { animate, byId, make, setText } from "./dom.js";
+import { byId, make, setText } from "./dom.js";
+import { animate } from "./motion.js";
 
 /** Typing a number of two digits: the second one must follow within this time. */
 const TYPING_MS = 1_200;

@@ -1,0 +1,50 @@
+/** What a round is worth, and how long it may take, as the catalogue says; the service decides in the end. */
+
+/** @param {any} times `{difficulty: {easy: 1000}}` or null @param {number} otherwise @param {string} difficulty */
+function timeOf(times, otherwise, difficulty) {
+  return times?.difficulty?.[difficulty] ?? otherwise;
+}
+
+export class Worth {
+  /** @param {any} type an entry of the catalogue; null where it is not known */
+  constructor(type) {
+    this.type = type;
+  }
+
+  get rewardsSpeed() {
+    return Boolean(this.type?.speed);
+  }
+
+  get maxTimeMs() {
+    return this.type?.maxTimeMs ?? 300_000;
+  }
+
+  /** @param {string} difficulty */
+  minTimeMs(difficulty) {
+    return timeOf(this.type?.minTimeMsBy, this.type?.minTimeMs ?? 0, difficulty);
+  }
+
+  /** The time up to which all points count. @param {string} difficulty @returns {number} */
+  fullMs(difficulty) {
+    const speed = this.type?.speed;
+    return speed ? timeOf(speed.fullMsBy, speed.fullMs, difficulty) : Infinity;
+  }
+
+  /** @param {string} difficulty @returns {number} the most that a round brings; 0 where that is not known */
+  most(difficulty) {
+    const points = this.type?.points;
+    const factor = points?.multiply?.difficulty?.[difficulty];
+    const worth = points?.base && factor ? points.base * factor : points?.value ?? points?.maximum;
+    return Math.min(worth ?? 0, points?.maximum ?? 0);
+  }
+
+  /** @param {string} difficulty @param {number} ms @param {number} [most] as the service promised it for this round */
+  after(difficulty, ms, most = this.most(difficulty)) {
+    const speed = this.type?.speed;
+    if (!speed) return most;
+    const full = this.fullMs(difficulty);
+    const least = timeOf(speed.leastMsBy, speed.leastMs, difficulty);
+    const late = (Math.min(Math.max(ms, full), least) - full) / (least - full);
+    return Math.floor(most * (1 - (1 - speed.least) * late));
+  }
+}
