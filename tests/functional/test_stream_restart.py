@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import StartService
 from tests.functional.client import register
-from tests.functional.sse import SseClient, SseEvent
+from tests.functional.sse import SseClient, SseEvent, SseRefused
 from tests.functional.test_stream_readers import WAIT_S, open_stream, send_request, streams, until
 from tests.service import Service
 
@@ -115,3 +115,32 @@ def test_when_it_is_quiet_an_event_follows_its_acceptance_at_once(start_service:
             until(partial(_is_past, next_at))
     # Only a path that waits for an interval or a sweep is slower; the benchmark has the true figures.
     assert sorted(delays)[len(delays) // 2] < 0.5, sorted(delays)
+
+
+@pytest.mark.timeout(120)
+def test_a_restart_uses_up_nobodys_openings(start_service: StartService) -> None:
+    """An address with as many streams as it may open: all of them are sent away, and all come back."""
+    openings = 30
+    service = start_service(RATE_LIMIT_STREAM=f"{openings}/5 minutes", RATE_LIMIT_STREAM_USER="1/5 minutes")
+    url, player = f"{service.url}/v1/leaderboard/stream", register(service.url)
+    headers = {"Authorization": f"Bearer {player.access_token}"}
+    with ExitStack() as closing:
+        watching = [closing.enter_context(SseClient(url)) for _ in range(openings)]
+        own = closing.enter_context(SseClient(url, headers=headers))
+        for stream in (*watching, own):
+            stream.wait_for("leaderboard:initial")
+        with pytest.raises(SseRefused):
+            SseClient(url)
+        service.stop_web()
+        for stream in (*watching, own):
+            stream.wait_ended(GRACE_S)
+    service.start_web()
+    for _ in range(3):
+        with ExitStack() as closing:
+            back = [closing.enter_context(SseClient(url, last_event_id=each.last_event_id)) for each in watching]
+            back.append(closing.enter_context(SseClient(url, headers=headers, last_event_id=own.last_event_id)))
+            for stream in back:
+                stream.wait_for("leaderboard:initial")
+                assert stream.named("reset") == []
+    with pytest.raises(SseRefused):
+        SseClient(url)
