@@ -199,7 +199,8 @@ class Hub:
         while Redis has not been reached yet.
         """
         asked = Position.parse(last_event_id)
-        if asked is None:
+        # Epoch 0 is that of a reader that has not met Redis yet.
+        if asked is None or asked.epoch == 0:
             return False
         self.start()
         self._is_ready.wait(_CATCH_UP_S)

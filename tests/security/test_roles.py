@@ -147,3 +147,14 @@ def test_asking_for_the_head_only_needs_the_same_right(cast: Cast, door: Door) -
         if expected is not None:
             answer = caller(cast, role).call("HEAD", REQUESTS[door](cast, None).path)
             assert (answer.status_code, answer.content) == (expected[0], b""), role
+
+
+WHOLE = [door for door in REQUESTS if door.method == "GET" and "stream" not in door.rule]
+
+
+@pytest.mark.parametrize("door", WHOLE, ids=str)
+def test_the_head_alone_is_that_of_the_whole_answer(cast: Cast, door: Door) -> None:
+    api, path = caller(cast, "admin"), REQUESTS[door](cast, None).path
+    whole, head = (api.call(method, path) for method in ("GET", "HEAD"))
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    assert head.headers.keys() == whole.headers.keys()

@@ -23,6 +23,7 @@ from tests.security.beside import web_beside
 from tests.security.cast import Cast
 from tests.security.doors import REQUESTS, Door, all_doors, knock
 from tests.security.forge import FORGED, claims_of, hs256, signed, without
+from tests.security.pages_fortress import Fortress
 from tests.security.raw import exchange, request
 from tests.security.who import TABLE, Who
 from tests.service import Service
@@ -244,6 +245,23 @@ def test_a_malformed_bearer_is_refused_also_where_none_is_needed(cast: Cast, for
     for path in (OWN_SCORE, "/v1/leaderboard", STREAM, "/v1/actions/types"):
         assert_refused(api.get(path), 401, "INVALID_TOKEN")
     assert_refused(api.post(REFRESH), 401, "INVALID_TOKEN")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/health/detailed"])
+def test_an_operators_token_is_read_in_the_same_way(fortress: Fortress, path: str) -> None:
+    token = fortress.secrets["OPERATOR_TOKEN"]
+    statuses = {
+        form: fortress.call("GET", path, headers={"Authorization": form}).status_code
+        for form in (
+            f"bearer {token}",
+            f"BEARER  {token}",
+            f"Basic eDp5, Bearer {token}",
+            f"Basic {token}",
+            token,
+            f"Bearer {token}x",
+        )
+    }
+    assert list(statuses.values()) == [200, 200, 200, 401, 401, 401], statuses
 
 
 # -- cookies ---------------------------------------------------------------------------
