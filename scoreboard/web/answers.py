@@ -67,9 +67,13 @@ class ActionTypeInfo(Answer):
     title: str
     points: PointsInfo
     min_time_ms: int = Field(description="the least time that any metadata allows")
-    min_time_ms_by: TimesBy | None = Field(description="metadata name → least time by value; null where it is one")
+    min_time_ms_by: TimesBy | None = Field(
+        description="metadata name → least time by value; null if there is one time for all"
+    )
     max_time_ms: int
-    speed: SpeedInfo | None = Field(description="how points fall with time, by the service’s clock; null: they do not")
+    speed: SpeedInfo | None = Field(
+        description="fall of the points with time, by the service’s clock; null if they don’t fall"
+    )
     metadata_schema: dict[str, Any]
 
 
@@ -95,7 +99,9 @@ class Accepted(Answer):
 class ReasonDetails(Answer):
     """Which bound was broken, and by how much."""
 
-    clock: Literal["server", "client"] = Field(description="whose measurement: the server's own, or the client's claim")
+    clock: Literal["server", "client"] = Field(
+        description="clock that measured: the server's own, or the client's claim"
+    )
     bound: Literal["minimum", "maximum"] = Field(description="minimum: it was too quick; maximum: it took too long")
     bound_ms: int = Field(description="the bound, in milliseconds")
     actual_ms: int = Field(description="what was measured, in milliseconds")
@@ -106,7 +112,7 @@ class Outcome(Answer):
     status: ActionStatus
     status_url: str
     reason: str | None
-    reason_details: ReasonDetails | None = Field(description="null where the reason says it all")
+    reason_details: ReasonDetails | None = Field(description="the broken bound; null for other reasons")
     score_increment: int | None
     previous_score: int | None
     new_score: int | None
@@ -120,7 +126,7 @@ class ActionInfo(Answer):
     action_type: str
     status: ActionStatus
     reason: str | None
-    reason_details: ReasonDetails | None = Field(description="null where the reason says it all")
+    reason_details: ReasonDetails | None = Field(description="the broken bound; null for other reasons")
     issued_at: datetime
     accepted_at: datetime | None
     settled_at: datetime | None

@@ -111,7 +111,7 @@ def _error_schemas() -> dict[str, Any]:
             "message": {
                 "type": "string",
                 "description": FIELDS["message"].text,
-                "examples": ["There is no such thing."],
+                "examples": ["This does not exist, or it is not yours."],
             },
             "details": {
                 "type": "object",
