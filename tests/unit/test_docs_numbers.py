@@ -133,6 +133,7 @@ SAID = (
     Said("docs/embedding.md", "after {} s without a first event", (browser("stream", "OPENING_MS") / 1000,)),
     Said("docs/faq.md", "Signing in allows {} tries per name in 15 minutes", (RATES["rate_limit_login"][0],)),
     Said("docs/faq.md", "{} round per second, {} per minute, {} per hour and {} per day", tuple(COMPLETIONS)),
+    Said("docs/faq.md", "while its token lives, {w} minutes after its start", (DEFAULTS["action_token_ttl_s"] / 60,)),
     Said("docs/faq.md", "keeps up to {} of them", (browser("completions", "MAX_QUEUED"),)),
     Said("docs/replay.md", "It registers the players, {w} at a time", (REGISTERING,)),
 )
