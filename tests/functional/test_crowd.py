@@ -1,7 +1,8 @@
 """A class at one address, with the limits as they come: 300 watch, 60 play, and everybody is served.
 
 The calls are those that the page at ``/`` makes. What counts per player goes at its own pace; what counts for the
-address, which is what a crowd shares, comes as often in these seconds as it does in ten minutes.
+address, which is what a crowd shares, comes as often in these seconds as it does in ten minutes. With ``--long`` they play
+for these ten minutes, as fast as a player may.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ LONG_ROUNDS, LONG_ROUND_S = 98, 6.1
 # Calls at a time: browsers of a class do not wait for each other, but two cores do.
 AT_ONCE = 40
 LIVE_WAIT_S = 30.0
-# Registering, playing and polling on two busy cores; a test on its own takes a quarter of it.
-pytestmark = pytest.mark.timeout(180)
+# Registering, playing and polling take half a minute on two cores; the long form plays for ten.
+pytestmark = pytest.mark.timeout(900)
 
 Call = Callable[[], Awaitable[object]]
 

@@ -10,6 +10,7 @@ from itertools import count
 from uuid import uuid4
 
 import httpx
+import jwt
 import psutil
 import pytest
 
@@ -25,8 +26,9 @@ from tests.functional.client import (
     register,
     registration,
 )
-from tests.security.beside import web_beside
+from tests.security.beside import SECRETS, web_beside
 from tests.security.cast import Cast
+from tests.security.forge import claims_of
 from tests.service import Service
 
 LOGIN, REGISTER = "/v1/auth/login", "/v1/auth/register"
@@ -220,3 +222,18 @@ def test_what_a_signed_in_caller_does_as_such_does_not_count_as_anonymous(
     api = at(limited, address, signed_in.access_token)
     for _ in range(ANONYMOUS_MAX + 2):
         data_of(api.get("/v1/users/me/history"))
+
+
+def test_an_expired_token_is_told_so_however_busy_the_neighbours_are(
+    limited: Service, signed_in: Player, address: str
+) -> None:
+    """Or the page would not know that it has to refresh. It counts for its account, and has an end there."""
+    path = "/v1/users/me/history"
+    refused = [at(limited, address).get(path) for _ in range(ANONYMOUS_MAX + 1)]
+    assert [answer.status_code for answer in refused] == [401] * ANONYMOUS_MAX + [429]
+    claims = claims_of(signed_in.access_token)
+    token = jwt.encode({**claims, "exp": claims["iat"] - 1}, SECRETS["JWT_SECRET"], "HS256")
+    for _ in range(ANONYMOUS_MAX):
+        assert_refused(at(limited, address, token).get(path), 401, "TOKEN_EXPIRED")
+    assert at(limited, address, token).get(path).status_code == 429
+    assert at(limited, next(_addresses), token).get(path).status_code == 429
