@@ -105,7 +105,8 @@ def test_flags_under_a_ban_and_old_audit_rows_outlive_the_upgrade(
 
 
 _INSERT_BANNED = """
-    INSERT INTO users (id, username, username_key, email, email_key, password_hash, score_reached_at, ledger_hash, status)
+    INSERT INTO users (id, username, username_key, email, email_key, password_hash, score_reached_at, ledger_hash,
+                       status)
     VALUES (:id, :name, :name, :name, :name, 'none', now(), '', 'banned')
     """
 _INSERT_EVENT = """
