@@ -13,7 +13,7 @@ MIN_LENGTH, MAX_LENGTH = 2, 50
 MAX_TEAM_LENGTH = 20
 _JOINERS = "\u200c\u200d"
 # Letters by category, blank to the eye.
-_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"
+_BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 
 
 def username_key(name: str) -> str:
@@ -57,7 +57,8 @@ def _first_free(name: str, taken: set[str]) -> str:
 
 
 def _clean(name: str) -> str:
-    kept = (character for character in unicodedata.normalize("NFC", name) if _is_allowed(character))
+    spaced = (" " if unicodedata.category(each) == "Zs" else each for each in unicodedata.normalize("NFC", name))
+    kept = (character for character in spaced if _is_allowed(character))
     return unicodedata.normalize("NFC", "".join(kept)).strip()
 
 

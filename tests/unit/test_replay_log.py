@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scoreboard.domain.accounts import normalise_username
 from scoreboard.replay.board import Expected, Row, differences
 from scoreboard.replay.log import LogError, Player, read_log
 from scoreboard.replay.names import choose_usernames, number_username, username_key
@@ -178,3 +179,10 @@ def test_equal_times_may_stand_in_either_order() -> None:
 def test_each_difference_is_named(rows: list[Row], complaint: str) -> None:
     found = differences(rows, [expected("a", 2, 9), expected("b", 2, 3)])
     assert complaint in found
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"), [("Ada\u00a0Team", "Ada Team"), ("山\u3000田", "山 田"), ("\u2800\u2800", "[T0]")]
+)
+def test_a_name_becomes_one_that_the_service_takes(given: str, chosen: str) -> None:
+    assert names(given) == [normalise_username(chosen)]
