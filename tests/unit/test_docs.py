@@ -14,6 +14,7 @@ from config import ROOT, Settings
 from scoreboard import metrics
 from scoreboard.cli import COMMANDS
 from scoreboard.domain.rules import RULES
+from scoreboard.web.cross_origin import ALLOWED_HEADERS, EXPOSED_HEADERS
 from scoreboard.web.errors import STATUS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -126,3 +127,10 @@ def test_the_library_table_names_every_library_of_the_requirements() -> None:
     required = re.findall(r"^([A-Za-z][\w-]*)", (ROOT / "requirements.in").read_text(encoding="utf-8"), re.MULTILINE)
     decision = (ROOT / "docs/adr/0002-libraries.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| ([A-Za-z][\w-]*) \|", decision, re.MULTILINE)) - {"library"} == set(required)
+
+
+def test_the_embedding_page_names_the_headers_of_other_sites() -> None:
+    page = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    sent, _, read = page.partition("may send")[2].partition("They can read")
+    assert set(re.findall(r"`([A-Za-z-]+)`", sent)) == set(ALLOWED_HEADERS)
+    assert set(re.findall(r"`([A-Za-z-]+)`", read.partition("also of refusals")[0])) == set(EXPOSED_HEADERS)
