@@ -1,0 +1,162 @@
+"""The shipped nginx configuration, in a real nginx: TLS, HTTP/2, events at once, addresses that can't be made up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from config import ROOT
+from scoreboard.local import LocalServers
+from scoreboard.local.process import KILL_WAIT_S, spawn
+from scoreboard.local.servers import free_port
+from tests.functional.client import eventually
+from tests.service import Service, open_folder, running_service
+
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+pytestmark = pytest.mark.skipif(
+    NGINX is None and not os.environ.get("CI"), reason="needs nginx: apt-get install nginx-light"
+)
+# An event a second is sent; a proxy that buffers keeps them for ever.
+EVENT_BOUND_S = 10.0
+MADE_UP = "203.0.113.9"
+_MAIN = """\
+daemon off;
+user root;
+worker_processes 1;
+pid {folder}/pid;
+error_log stderr;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {folder}/scoreboard.conf;
+}}
+"""
+
+
+@dataclass
+class Front:
+    service: Service
+    http_port: int
+    https_port: int
+    certificate: Path
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.https_port}"
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+
+@pytest.fixture(scope="module")
+def front(local_servers: LocalServers) -> Iterator[Front]:
+    with ExitStack() as closing:
+        settings = {"TRUSTED_PROXIES": "1", "WEB_CONCURRENCY": "1", "HEARTBEAT_S": "1"}
+        service = closing.enter_context(running_service(local_servers, **settings))
+        folder = closing.enter_context(open_folder())
+        make_certificate(folder)
+        ports = free_port(), free_port()
+        values = {
+            "UPSTREAM": urlsplit(service.url).netloc,
+            "SERVER_NAME": "_",
+            "CERTIFICATES": str(folder),
+            "HTTP_PORT": str(ports[0]),
+            "HTTPS_PORT": str(ports[1]),
+        }
+        text = (ROOT / "deploy/nginx/scoreboard.conf.template").read_text(encoding="utf-8")
+        for name, value in values.items():
+            text = text.replace(f"${{{name}}}", value)
+        (folder / "scoreboard.conf").write_text(text)
+        (folder / "nginx.conf").write_text(_MAIN.format(folder=folder))
+        assert NGINX, "nginx is not installed"
+        log = closing.enter_context((folder / "log").open("ab"))
+        command = [NGINX, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+        process = spawn(command, death_signal=signal.SIGTERM, env=dict(os.environ), cwd=folder, output=log)
+        closing.callback(end, process)
+        eventually(lambda: listens(ports[1]) or process.poll() is not None, bool, 10)
+        assert process.poll() is None, (folder / "log").read_text()
+        yield Front(service, *ports, folder / "fullchain.pem")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(KILL_WAIT_S)
+
+
+def listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def make_certificate(folder: Path) -> None:
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost", "-keyout", "privkey.pem", "-out", "fullchain.pem"),
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+
+
+def test_plain_http_is_sent_to_tls(front: Front) -> None:
+    answer = httpx.get(f"http://localhost:{front.http_port}/v1/leaderboard?limit=1", trust_env=False)
+    assert (answer.status_code, answer.headers["Location"]) == (308, "https://localhost/v1/leaderboard?limit=1")
+
+
+def test_http_2_is_spoken(front: Front) -> None:
+    trust = front.trust
+    trust.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection(("127.0.0.1", front.https_port), 10) as plain,
+        trust.wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        assert secure.selected_alpn_protocol() == "h2"
+
+
+def test_events_come_one_by_one(front: Front) -> None:
+    with (
+        httpx.Client(verify=front.trust, trust_env=False, timeout=EVENT_BOUND_S) as http,
+        http.stream("GET", f"{front.url}/v1/leaderboard/stream") as stream,
+    ):
+        assert stream.status_code == 200
+        started_at, beats = time.monotonic(), 0
+        for line in stream.iter_lines():
+            assert time.monotonic() - started_at < EVENT_BOUND_S
+            beats += line == "event: heartbeat"
+            if beats == 2:
+                break
+        assert beats == 2
+
+
+def test_an_address_that_a_caller_made_up_is_not_believed(front: Front) -> None:
+    headers = {"X-Forwarded-For": MADE_UP}
+    with httpx.Client(verify=front.trust, trust_env=False, headers=headers) as http:
+        assert http.get(f"{front.url}/v1/leaderboard").status_code == 200
+    line = eventually(
+        lambda: [each for each in front.service.lines if '"path":"/v1/leaderboard"' in each], bool, EVENT_BOUND_S
+    )[-1]
+    assert MADE_UP not in line
+    assert '"ip":"127.0.0.1"' in line
