@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -45,7 +46,7 @@ for (const row of document.querySelectorAll('[data-testid="leaderboard"] [data-t
   const words = { left, right, top, bottom };
   if (!apart(number, words) || !apart(words, figure) || !apart(number, figure)) found.push(["covered", row.innerText]);
   if (width < 24) found.push(["no room", row.innerText]);
-  if (figure.right > document.documentElement.clientWidth) found.push(["outside", row.innerText]);
+  if (figure.right > row.getBoundingClientRect().right) found.push(["outside", row.innerText]);
 }
 return found;
 """
@@ -461,3 +462,27 @@ def test_refusals_say_why_and_when_the_page_tries_again(start_service: StartServ
         page.wait(lambda: page.text("form-error").startswith("Too many tries to sign in."), "the refusal")
         page.wait(lambda: "Try again in " in page.text("form-error-wait"), "the wait")
         page.wait(lambda: not page.find("form-error").is_displayed(), "an end of the refusal")
+
+
+CATALOGUE = """
+[actions.OTHER]
+title = "Another game"
+min_time_ms = 0
+max_time_ms = 500
+points = { kind = "fixed", value = 7 }
+"""
+
+
+def test_a_service_with_other_games_lets_this_one_be_practised(start_service: StartService, tmp_path: Path) -> None:
+    catalogue = tmp_path / "actions.toml"
+    catalogue.write_text(CATALOGUE)
+    service = start_service(ACTION_CATALOGUE=str(catalogue))
+    with running_browser() as page:
+        page.open(service.url)
+        page.register(new_name())
+        page.wait(lambda: page.text("game-note").startswith("Just for practice"), "a word about points")
+        page.deal("easy")
+        page.tap_all("easy")
+        page.wait_text("outcome-text", "A fine trail.")
+        assert page.text("game-note") == ""
+        assert page.complaints() == []

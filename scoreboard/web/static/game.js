@@ -31,6 +31,8 @@ export function startGame(setup) {
 
 class Game {
   #worth = new Worth(null);
+  /** Whether the catalogue has no such game. */
+  #isPractice = false;
   /** @type {Action | null} null in a practice round */
   #action = null;
   /** Given-up actions by difficulty: open ones are few per user. @type {Map<string, Action>} */
@@ -88,7 +90,10 @@ class Game {
     this.#userChanged();
     try {
       const types = await this.scoreboard.types();
-      this.#worth = new Worth(types.find(({ code }) => code === ACTION_TYPE) ?? null);
+      const type = types.find(({ code }) => code === ACTION_TYPE);
+      this.#worth = new Worth(type ?? null);
+      this.#isPractice = !type;
+      this.#invite();
       this.#showPoints();
     } catch {
       // Without the catalogue the labels lack their points; a round says what it is worth when it starts.
@@ -111,7 +116,12 @@ class Game {
       if (this.trail.isRunning) this.#giveUp("");
       this.#outcome.clear();
     }
-    this.#note(userId ? "" : "You can try it without an account; points need one.");
+    this.#invite();
+  }
+
+  #invite() {
+    if (this.#isPractice) this.#note("Just for practice: this service gives points for other things.");
+    else this.#note(this.scoreboard.user ? "" : "You can try it without an account; points need one.");
   }
 
   #choose() {
@@ -148,7 +158,7 @@ class Game {
     this.#endWait();
     this.#outcome.clear();
     this.#note("");
-    if (this.scoreboard.user) {
+    if (this.scoreboard.user && !this.#isPractice) {
       this.button.disabled = true;
       this.button.textContent = "Getting ready …";
       try {
@@ -260,7 +270,7 @@ class Game {
   #practised(ms) {
     const worth = this.#worth.after(this.#played, ms);
     this.#outcome.show(secondsText(ms), worth ? `A fine trail. It would be worth ${pointsText(worth)}.` : "A fine trail.");
-    byId("outcome").append(make("a", { href: "#account" }, "Create an account to earn points"));
+    if (!this.#isPractice) byId("outcome").append(make("a", { href: "#account" }, "Create an account to earn points"));
   }
 
   /** @param {Outcome} outcome */

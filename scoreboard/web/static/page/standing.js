@@ -168,7 +168,7 @@ export class Standing {
     this.board.setOwnScore(this.#score);
     const row = isBelow && { rank, userId: user.id, username: user.username, score: this.#score ?? 0, updatedAt: null };
     this.board.showOwn(row || null);
-    byId("chase").replaceChildren(...(user && rank && !isBelow ? this.#chase(rank) : []));
+    byId("chase").replaceChildren(make("span", {}, ...(user && rank && !isBelow ? this.#chase(rank) : [])));
   }
 
   /** How far it is to the next place, or how far ahead the leader is. @param {number} rank @returns {(Node | string)[]} */
