@@ -193,7 +193,8 @@ def set_aside(fault_service: Service, driver: Driver, start_trial: StartTrial, *
 
 def assert_shown(service: Service, failed: Sequence[Sent], failed_before: float) -> None:
     """Operators see what was set aside, and that something is stuck."""
-    assert metric(service.url, FAILED, state="failed") == failed_before + len(failed)
+    # Workers send their counts every two seconds.
+    eventually(lambda: metric(service.url, FAILED, state="failed"), lambda count: count == failed_before + len(failed))
     assert metric(service.url, "scoreboard_unsettled_actions") == 2
     assert all(action.player.action(action.id)["reason"] == "INTERNAL_ERROR" for action in failed)
     events = pages(create_staff(service).api, "/v1/admin/audit", event="action.failed")

@@ -242,7 +242,7 @@ def test_without_postgres_everything_is_sent_away_and_streams_stay(
         assert data_of(player.complete(action))["newScore"] == 1
         mine.wait_for("score:update", WELL_S)
         anybodys.wait_for(lambda event: shows(event.json(), player, 1), WELL_S)
-    assert degraded(service, "postgres", "sweep") + degraded(service, "postgres", "settle") > 0
+    eventually(lambda: degraded(service, "postgres", "sweep") + degraded(service, "postgres", "settle"), bool, WELL_S)
 
 
 # -- without workers -------------------------------------------------------------------------------------------------
