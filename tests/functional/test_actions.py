@@ -25,6 +25,7 @@ from tests.functional.client import (
     completion,
     create_staff,
     data_of,
+    eventually,
     in_parallel,
     metric,
     register,
