@@ -241,8 +241,8 @@ def optional_caller() -> Caller | None:
 
 
 def _access_claims() -> AccessClaims | None:
-    if stream_ticket() and request.endpoint == "live.stream":
-        return _ticket_claims(stream_ticket())
+    if request.endpoint == "live.stream" and (ticket := stream_ticket()) is not None:
+        return _ticket_claims(ticket)
     bearer = bearer_token()
     token = bearer or request.cookies.get(_cookie_of("access"))
     if not token:
@@ -256,9 +256,9 @@ def _access_claims() -> AccessClaims | None:
     return claims
 
 
-def stream_ticket() -> str:
-    """The ticket in the address; empty without one."""
-    return request.args.get("ticket", "")
+def stream_ticket() -> str | None:
+    """The ticket in the address; an empty one is no good one, as its page meant to be somebody."""
+    return request.args.get("ticket")
 
 
 def _cookie_of(use: str) -> str:

@@ -97,7 +97,7 @@ def test_a_refused_token_is_in_the_audit_log(service: Service) -> None:
     "query",
     [
         "/v1/leaderboard?limit=1&limit=2",
-        "/v1/leaderboard/stream?lastEventId=1&lastEventId=2",
+        "/v1/leaderboard/top10?a=1&a=1",
         "/v1/leaderboard?limit=1&limit=",
     ],
 )
