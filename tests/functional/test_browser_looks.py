@@ -379,6 +379,29 @@ def test_no_rank_is_over_the_number_of_players(arena: Service) -> None:
         assert [pair for pair in numbers if pair[0] > pair[1]] == []
 
 
+TIMES_SAID = """
+const { timeText } = await import("/static/page/texts.js");
+const known = { minTimeMs: 1000, maxTimeMs: 9000 };
+return [
+  timeText({ bound: "minimum", boundMs: 1000, actualMs: 800 }, { tookMs: 5000, ...known }),
+  timeText({ bound: "maximum", boundMs: 9000, actualMs: 12000 }, { tookMs: 5000, ...known }),
+  timeText(null, { tookMs: 12000, ...known }),
+  timeText(null, { tookMs: 5000, ...known }),
+];
+"""
+
+
+def test_a_round_out_of_time_is_told_which_bound(arena: Service) -> None:
+    with running_browser() as page:
+        page.open(arena.url)
+        assert page.run_async(TIMES_SAID) == [
+            "Too quick: 0.8 s is under the 1.0 s this level takes at least.",
+            "Too slow: 12.0 s is over the 9.0 s a round may take.",
+            "Too slow: 12.0 s is over the 9.0 s a round may take.",
+            "Too slow: the round reached the service later than a round may take.",
+        ]
+
+
 def test_an_outcome_is_celebrated_where_the_player_looks(arena: Service, admin: Admin) -> None:
     player = client.register(arena.url)
     admin.adjust(player, TENTH_SCORE - 5)

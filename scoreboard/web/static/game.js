@@ -301,12 +301,12 @@ class Game {
 
   /**
    * @param {string | null | undefined} code
-   * @param {{message?: string, details?: Record<string, any>}} [told] the service's own words and figures
+   * @param {{message?: string, reasonDetails?: any}} [told] the service's own words and figures
    */
-  #showRefusal(code, { message, details } = {}) {
-    const bounds = { minTimeMs: this.#worth.minTimeMs(this.#played), maxTimeMs: this.#worth.maxTimeMs };
+  #showRefusal(code, { message, reasonDetails } = {}) {
+    const known = { minTimeMs: this.#worth.minTimeMs(this.#played), maxTimeMs: this.#worth.maxTimeMs };
     const text = code === "COMPLETION_TIME" && this.#worth.type
-      ? timeText({ claimedMs: this.#tookMs, ...bounds, ...details })
+      ? timeText(reasonDetails, { tookMs: this.#tookMs, ...known })
       : refusalText(code, message);
     this.#outcome.show("No points", text, "bad");
   }

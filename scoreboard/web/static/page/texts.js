@@ -103,14 +103,15 @@ export function untilText(ms) {
 /**
  * Which bound a round's time is outside of.
  *
- * @param {{elapsedMs?: number, claimedMs?: number, minTimeMs: number, maxTimeMs: number}} times as far as known
+ * @param {{bound: string, boundMs: number, actualMs: number} | null | undefined} broken as the service measured
+ * @param {{tookMs: number, minTimeMs: number, maxTimeMs: number}} known here, where it does not say
  */
-export function timeText({ elapsedMs, claimedMs, minTimeMs, maxTimeMs }) {
-  const known = [elapsedMs, claimedMs].filter((ms) => typeof ms === "number");
-  const short = known.find((ms) => ms < minTimeMs);
-  if (short !== undefined) return `Too quick: ${secondsText(short)} is under the ${secondsText(minTimeMs)} this level takes at least.`;
-  const long = known.find((ms) => ms > maxTimeMs);
-  if (long !== undefined) return `Too slow: ${secondsText(long)} is over the ${secondsText(maxTimeMs)} a round may take.`;
+export function timeText(broken, { tookMs, minTimeMs, maxTimeMs }) {
+  const isShort = broken ? broken.bound === "minimum" : tookMs < minTimeMs;
+  const actual = secondsText(broken?.actualMs ?? tookMs);
+  const bound = secondsText(broken?.boundMs ?? (isShort ? minTimeMs : maxTimeMs));
+  if (isShort) return `Too quick: ${actual} is under the ${bound} this level takes at least.`;
+  if (broken || tookMs > maxTimeMs) return `Too slow: ${actual} is over the ${bound} a round may take.`;
   return "Too slow: the round reached the service later than a round may take.";
 }
 
