@@ -130,6 +130,33 @@ def probe_writes(client: redis.Redis) -> None:
     client.set(_PROBE, b"1", ex=_PROBE_S)
 
 
+def probe_redis(client: redis.Redis) -> None:
+    """Try each kind of command that the service lives on, in one round trip; raises what ``probe_writes`` raises.
+
+    A user may be allowed some and not others: without XADD the board is whole, and no stream hears of it.
+    """
+    keys = [f"{_PROBE}:{kind}" for kind in ("stream", "hash", "sorted", "count")]
+    stream, fields, ordered, count = keys
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.set(_PROBE, b"1", ex=_PROBE_S)
+        pipeline.xadd(stream, {"e": b"1"}, maxlen=1, approximate=False)
+        pipeline.xread({stream: "0"}, count=1)
+        pipeline.xrevrange(stream, count=1)
+        pipeline.hset(fields, "e", "1")
+        pipeline.hincrbyfloat(fields, "n", 1)
+        pipeline.hmget(fields, "e", "n")
+        pipeline.zadd(ordered, {"e": 1})
+        pipeline.zcard(ordered)
+        pipeline.zrem(ordered, "e")
+        pipeline.incrby(count)
+        for key in keys:
+            pipeline.expire(key, _PROBE_S)
+        # A pipeline's own error hides the server's word for it.
+        for reply in pipeline.execute(raise_on_error=False):
+            if isinstance(reply, Exception):
+                raise reply
+
+
 def load_script(client: redis.Redis, name: str) -> Script:
     """The named ``scripts/<name>.lua``, sent once and then called by its hash."""
     source = resources.files(__package__).joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")

@@ -11,15 +11,15 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 
-from scoreboard.live.connection import REFUSED, probe_writes, reason_of, redis_time, text
+from scoreboard.live.connection import REFUSED, probe_redis, reason_of, redis_time, text
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
 from scoreboard.live.standings import Standings
 from scoreboard.store import actions
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.engine import Database
-from scoreboard.store.fitness import READ_ONLY, misfit, read_state
+from scoreboard.store.fitness import READ_ONLY, misfit, probe_writes, read_state
 from scoreboard.store.patience import patience
-from scoreboard.store.refusals import ServerRefuses
+from scoreboard.store.refusals import TABLES_HELD, ServerRefuses, is_lock_timeout
 from scoreboard.store.tables import users
 
 _WORKER_SEEN = "sb:worker:seen"
@@ -110,7 +110,7 @@ def check_parts(
     """
     questions: dict[str, Callable[[], Part]] = {
         "postgres": lambda: check_postgres(database),
-        "redis": lambda: _timed(lambda: probe_writes(client), REDIS_UNAVAILABLE),
+        "redis": lambda: _timed(lambda: probe_redis(client), REDIS_UNAVAILABLE),
         "broker": lambda: _timed(broker_length, (Exception,), "messages waiting"),
         "board": lambda: board.look(standings),
         "workers": lambda: _workers(client),
@@ -148,20 +148,28 @@ def _postgres(database: Database) -> tuple[Part, bool]:
     try:
         with patience(_HEALTH_S), database.read() as connection:
             state = read_state(connection)
+            problem = misfit(state)
+            if problem is None and not state.is_read_only:
+                probe_writes(connection)
     except POSTGRES_UNAVAILABLE as error:
-        meaning = error.meaning.words if isinstance(error, ServerRefuses) else type(error).__name__
-        return Part("down", None, meaning), False
+        return Part("down", None, _in_words(error)), False
     latency_ms = round((time.perf_counter() - started_at) * 1000, 2)
     if state.is_read_only:
         # The pool may still lead to a server that was the primary before a failover.
         database.renew()
-    problem = misfit(state)
     refused = database.refused_write()
     if problem is None and state.is_read_only:
         return Part("down", latency_ms, READ_ONLY), False
     if problem is None and refused is not None:
         return Part("down", latency_ms, refused.meaning.words), False
     return Part("down" if problem else "ok", latency_ms, problem), problem is not None
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, ServerRefuses):
+        return error.meaning.words
+    # The kind of failure, not its text: that may name hosts and users.
+    return TABLES_HELD if is_lock_timeout(error) else type(error).__name__
 
 
 def _timed(ask: Callable[[], Any], failures: tuple[type[Exception], ...], unit: str = "") -> Part:

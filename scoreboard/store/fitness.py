@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from scoreboard.store.refusals import ServerRefuses
 from scoreboard.store.tables import metadata
 
 SCRIPTS = Path(__file__).parent / "migrations"
@@ -32,34 +34,69 @@ class State:
     is_read_only: bool
     # The migration it is at; None without tables.
     revision: str | None
-    # The tables on which the role lacks a right.
-    closed_tables: tuple[str, ...]
+    # What the role lacks, as in "UPDATE on users".
+    missing_rights: tuple[str, ...]
 
 
-# Read and written by every process; the ledger's rows and the audit's are only added to.
-_TABLES = ", ".join(f"('{table.name}')" for table in metadata.sorted_tables)
+# All tables are read and added to. The ledger's rows and the audit's never change.
+_MORE_RIGHTS: Mapping[str, tuple[str, ...]] = {
+    "users": ("UPDATE",),
+    "actions": ("UPDATE",),
+    "settlements": ("UPDATE",),
+    "sessions": ("UPDATE", "DELETE"),
+    "idempotency_keys": ("UPDATE", "DELETE"),
+    "standing_outbox": ("DELETE",),
+}
+_RIGHTS = ", ".join(
+    f"('{table.name}', '{right}')"
+    for table in metadata.sorted_tables
+    for right in ("SELECT", "INSERT", *_MORE_RIGHTS.get(table.name, ()))
+)
 _STATE = sa.text(
     f"""
     SELECT CAST(current_setting('server_version_num') AS integer) / 10000 AS version,
            pg_encoding_to_char(encoding) AS encoding, datname AS name,
            pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS is_read_only,
            to_regclass('alembic_version') IS NOT NULL AS is_migrated,
-           (SELECT array_agg(named.name ORDER BY named.name) FROM (VALUES {_TABLES}) AS named (name)
-            WHERE to_regclass(named.name) IS NOT NULL
-            AND NOT (has_table_privilege(to_regclass(named.name), 'SELECT')
-                     AND has_table_privilege(to_regclass(named.name), 'INSERT'))) AS closed_tables
+           (SELECT array_agg(needed.access || ' on ' || needed.name ORDER BY needed.name, needed.access)
+            FROM (VALUES {_RIGHTS}) AS needed (name, access)
+            WHERE to_regclass(needed.name) IS NOT NULL
+            AND NOT has_table_privilege(to_regclass(needed.name), needed.access)) AS missing_rights
     FROM pg_database WHERE datname = current_database()
     """  # noqa: S608  # our own table names
 )
 _REVISION = sa.text("SELECT version_num FROM alembic_version")
+# A migration holds a table for half a second at most.
+_LOCK_WAIT_MS = 1000
+# What a write needs: the lock that each insert or update takes, which a writer is not given while somebody holds the
+# table, and room on the disk. An insert would find room in a page for minutes after the disk is full. So more than fits
+# into work_mem is written into a temporary file (150 kB, 2 ms), which is gone with the statement.
+_LOCK_TABLES = sa.text(
+    f"SET LOCAL lock_timeout = {_LOCK_WAIT_MS}; SET LOCAL work_mem = '64kB'; "
+    f"LOCK TABLE {', '.join(table.name for table in metadata.sorted_tables)} IN ROW EXCLUSIVE MODE"
+)
+_SPILL = sa.text("SELECT count(*) FROM generate_series(1, 10000)")
 
 
 def read_state(connection: sa.Connection) -> State:
     """Raises SQLAlchemy's OperationalError when Postgres is down."""
     row = connection.execute(_STATE).one()
-    is_open = row.is_migrated and "alembic_version" not in (row.closed_tables or ())
-    revision = connection.execute(_REVISION).scalar() if is_open else None
-    return State(row.version, row.encoding, row.name, row.is_read_only, revision, tuple(row.closed_tables or ()))
+    revision = connection.execute(_REVISION).scalar() if row.is_migrated else None
+    return State(row.version, row.encoding, row.name, row.is_read_only, revision, tuple(row.missing_rights or ()))
+
+
+def probe_writes(connection: sa.Connection) -> None:
+    """Find out whether a fit database takes writes now, without one; the caller rolls back.
+
+    Raises ServerRefuses when its disk is full, SQLAlchemy's OperationalError when another session holds a table.
+    """
+    connection.execute(_LOCK_TABLES)
+    try:
+        connection.execute(_SPILL)
+    except ServerRefuses as error:
+        # A bound on temporary files (temp_file_limit) says nothing of the tables.
+        if error.meaning.stops_writes:
+            raise
 
 
 def unusable(state: State) -> str | None:
@@ -80,8 +117,8 @@ def misfit(state: State) -> str | None:
         return problem
     if state.revision is None or _is_older(state.revision):
         return "its tables are not this release's: run `scoreboard migrate`"
-    if state.closed_tables:
-        return f"the role may not read and write {', '.join(state.closed_tables)}"
+    if state.missing_rights:
+        return f"the role lacks {', '.join(state.missing_rights)}"
     return None
 
 

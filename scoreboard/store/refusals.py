@@ -56,6 +56,10 @@ MEANINGS: Mapping[str, Meaning] = {
 }
 
 
+_LOCK_NOT_AVAILABLE = "55P03"
+TABLES_HELD = "another session holds a lock on its tables: see pg_locks"
+
+
 class ServerRefuses(OperationalError):
     """Postgres answers, but can't do what it is there for; to be handled as if it were down."""
 
@@ -67,6 +71,11 @@ class ServerRefuses(OperationalError):
 def meaning_of(error: BaseException) -> Meaning | None:
     """What this error of the driver says about the server; None when it is about the statement."""
     return MEANINGS.get(str(getattr(error, "pgcode", "")))
+
+
+def is_lock_timeout(error: Exception) -> bool:
+    """Whether a statement gave up waiting for another session's lock."""
+    return getattr(getattr(error, "orig", None), "pgcode", None) == _LOCK_NOT_AVAILABLE
 
 
 def explain(error: Exception) -> str:

@@ -67,7 +67,13 @@ def test_the_documented_rights_are_enough(start_fault_service: StartService) -> 
         assert {entry["object"] for entry in operator.acl_log()} <= {"info"}
         # An emptied Redis is noticed and filled again without it.
         operator.flushdb()
-    eventually(lambda: metric(service.url, "scoreboard_part_up", part="board"), lambda is_up: is_up == 1, WELL_S)
+        eventually(lambda: metric(service.url, "scoreboard_part_up", part="board"), lambda is_up: is_up == 1, WELL_S)
+        # Without one of the commands the board may be whole, and no stream hears of it: health tells.
+        for command in ("xadd", "xread", "hset", "zadd", "set"):
+            operator.execute_command("ACL", "SETUSER", "scoreboard", f"-{command}")
+            assert metric(service.url, "scoreboard_part_up", part="redis") == 0, command
+            operator.execute_command("ACL", "SETUSER", "scoreboard", f"+{command}")
+    eventually(lambda: metric(service.url, "scoreboard_part_up", part="redis"), lambda is_up: is_up == 1, WELL_S)
 
 
 def password_of(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -170,6 +171,78 @@ def role_service(postgres: LocalServers) -> Iterator[tuple[Service, sa.Engine]]:
     with rerouted_service(postgres, {"WEB_CONCURRENCY": "1"}, reroute=reroute) as service:
         url = role_env["owner"].replace("postgresql://", "postgresql+psycopg2://")
         yield service, sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+
+
+def test_each_right_that_the_role_lacks_is_told_without_a_write(postgres: LocalServers) -> None:
+    """Also those that only workers and housekeeping use, of whose refusals no web process hears."""
+    with role_service(postgres) as (service, owner):
+        for table, right in (
+            ("score_history", "INSERT"),
+            ("fraud_signals", "SELECT"),
+            ("actions", "UPDATE"),
+            ("settlements", "UPDATE"),
+            ("sessions", "DELETE"),
+            ("standing_outbox", "DELETE"),
+        ):
+            say(owner, f"REVOKE {right} ON {table} FROM app")
+            told = health_of(service.url)[1]["parts"]["postgres"]
+            say(owner, f"GRANT {right} ON {table} TO app")
+            assert told["status"] == "down"
+            assert told["detail"] == f"the role lacks {right} on {table}"
+        eventually(lambda: health_of(service.url, "/health")[0], lambda status: status == 200, HEALED_S)
+
+
+@pytest.mark.parametrize("mode", ["SHARE", "ACCESS EXCLUSIVE"])
+def test_a_table_that_another_session_holds_is_told_and_heals(service: Service, owner: sa.Engine, mode: str) -> None:
+    with owner.connect().execution_options(isolation_level="READ COMMITTED") as holder:
+        holder.execute(sa.text(f"LOCK TABLE sessions IN {mode} MODE"))
+        status, told = health_of(service.url)
+        assert (status, told["parts"]["postgres"]["status"]) == (503, "down")
+        assert "lock" in told["parts"]["postgres"]["detail"]
+        assert health_of(service.url, "/health/ready") == (200, {"status": "degraded"})
+        holder.rollback()
+    eventually(lambda: health_of(service.url, "/health")[0], lambda status: status == 200, HEALED_S)
+    assert try_to_write(service.url) == 201
+
+
+@contextmanager
+def small_disk(megabytes: int) -> Iterator[Path]:
+    """A file system of its own, to be filled."""
+    with open_folder() as folder:
+        options = f"size={megabytes}m,mode=755"
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, check=False
+        )
+        if mounted.returncode != 0:
+            pytest.skip("making a file system needs root")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(file: Path) -> None:
+    with suppress(OSError), file.open("wb", buffering=0) as writer:
+        # Ends when the file system is full.
+        while writer.write(bytes(65_536)):
+            pass
+
+
+def test_a_full_disk_is_told_without_a_write_and_heals() -> None:
+    with (
+        small_disk(400) as disk,
+        servers_in(disk, with_valkey=False) as servers,
+        running_service(servers, WEB_CONCURRENCY="1") as service,
+    ):
+        fill(disk / "fill")
+        # Nobody has written since, and the pages there are may still have room for some rows.
+        status, told = health_of(service.url)
+        assert (status, told["parts"]["postgres"]["detail"]) == (503, "its disk is full")
+        assert health_of(service.url, "/health")[0] == 503
+        assert health_of(service.url, "/health/ready") == (200, {"status": "degraded"})
+        (disk / "fill").unlink()
+        eventually(lambda: health_of(service.url, "/health")[0], lambda status: status == 200, HEALED_S)
+        register(service.url).score_point()
 
 
 # -- web processes beside the service's own --------------------------------------------------------------------------
