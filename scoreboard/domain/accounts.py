@@ -32,6 +32,9 @@ def normalise_username(raw: str) -> str:
         raise ValueError(f"must have {USERNAME_MIN} to {USERNAME_MAX} characters")
     if name != name.strip() or name[0].isspace() or name[-1].isspace():
         raise ValueError("must not begin or end with a space")
+    if "  " in name:
+        # A page draws any number of spaces as one.
+        raise ValueError("must not contain two spaces in a row")
     if not is_visible(name):
         raise ValueError("must contain a visible character")
     if (refused := find_refused(name)) is not None:
@@ -42,7 +45,16 @@ def normalise_username(raw: str) -> str:
 
 
 def username_key(name: str) -> str:
-    """The form under which names are unique: canonical caseless matching (Unicode, section 3.13, D145)."""
+    """The form under which names are unique: compatibility caseless matching (Unicode, section 3.13, D146).
+
+    So the letters that Unicode has once more for looks (bold, sans-serif, wide, raised) make no second name.
+    """
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFD", name).casefold()).casefold()
+    return unicodedata.normalize("NFKC", folded)
+
+
+def _earlier_key(name: str) -> str:
+    """The form of earlier releases, which told such letters apart; the keys of their names stay as they are."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
@@ -51,7 +63,8 @@ def login_keys(typed: str) -> list[str]:
 
     As it stands first: names of earlier releases may hold what copying adds.
     """
-    return list(dict.fromkeys((username_key(typed), login_key(typed))))
+    spellings = (typed, as_pasted(typed))
+    return list(dict.fromkeys(make_key(each) for make_key in (_earlier_key, username_key) for each in spellings))
 
 
 def login_key(typed: str) -> str:

@@ -18,7 +18,8 @@ _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 
 def username_key(name: str) -> str:
     """The form under which the service takes two names for the same."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFD", name).casefold()).casefold()
+    return unicodedata.normalize("NFKC", folded)
 
 
 def choose_usernames(players: Iterable[Player]) -> dict[str, str]:
@@ -59,7 +60,7 @@ def _first_free(name: str, taken: set[str]) -> str:
 def _clean(name: str) -> str:
     spaced = (" " if unicodedata.category(each) == "Zs" else each for each in unicodedata.normalize("NFC", name))
     kept = (character for character in spaced if _is_allowed(character))
-    return unicodedata.normalize("NFC", "".join(kept)).strip()
+    return " ".join(part for part in unicodedata.normalize("NFC", "".join(kept)).split(" ") if part)
 
 
 def _is_allowed(character: str) -> bool:

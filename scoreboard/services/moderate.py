@@ -73,12 +73,15 @@ class Moderation:
         return self._change(user_id, change)
 
     def flag(self, user_id: UUID, reason: str) -> Account:
-        """Mark as suspicious: one completion a minute from now on."""
+        """Mark as suspicious: one completion a minute from now on, or from the end of a ban on."""
 
         def change(connection: sa.Connection, user: User) -> User | None:
-            if user.status is not Status.ACTIVE:
+            if user.is_banned and user.status_before_ban is not Status.FLAGGED:
+                changed = users.change_user(connection, user_id, status_before_ban=Status.FLAGGED.value)
+            elif user.status is Status.ACTIVE:
+                changed = users.change_user(connection, user_id, status=Status.FLAGGED.value)
+            else:
                 return None
-            changed = users.change_user(connection, user_id, status=Status.FLAGGED.value)
             self._audit(connection, "user.flagged", user_id, reason)
             return changed
 

@@ -146,6 +146,13 @@ def test_a_bad_key_is_refused(admin: Admin, player: Player, key: str) -> None:
 # -- undoing restores what was ------------------------------------------------------------
 
 
+def test_a_flag_set_during_a_ban_is_there_after_it(admin: Admin, player: Player) -> None:
+    admin.act(player.id, "ban")
+    assert [admin.act(player.id, "flag")["status"] for _ in range(2)] == ["banned", "banned"]
+    assert admin.act(player.id, "unban")["status"] == "flagged"
+    assert sorted(events_of(admin, player)) == ["user.banned", "user.flagged", "user.unbanned"]
+
+
 def test_an_unban_brings_the_flag_back(admin: Admin, player: Player) -> None:
     admin.act(player.id, "flag")
     for _ in range(2):
