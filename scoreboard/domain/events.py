@@ -84,15 +84,16 @@ def action_settled(
     rank: int | None,
     reason_details: Mapping[str, object] | None = None,
 ) -> Event:
-    data = {
+    data: dict[str, object] = {
         "actionId": str(action_id),
         "status": status,
         "reason": reason,
-        "reasonDetails": reason_details,
         "scoreIncrement": increment,
         "newScore": new_score,
         "rank": rank,
     }
+    if reason_details is not None:
+        data["reasonDetails"] = reason_details
     return Event("action:result", data)
 
 

@@ -180,7 +180,7 @@ class ActionResultEvent(Answer):
     action_id: UUID
     status: ActionStatus
     reason: str | None
-    reason_details: ReasonDetails | None
+    reason_details: ReasonDetails | None = Field(None, description="the broken bound; only with those reasons")
     score_increment: int | None
     new_score: int | None
     rank: int | None
