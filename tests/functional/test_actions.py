@@ -111,9 +111,9 @@ def test_a_request_that_the_catalogue_does_not_allow_is_refused(player: Player, 
 def test_a_rejection_says_which_bound_was_broken(
     player: Player, waited_s: float, claimed_ms: int, details: Json
 ) -> None:
-    action = player.request_action("COMPLETE_LEVEL", {"difficulty": "easy", "levelId": "7"})
-    time.sleep(waited_s)
     with player.stream() as stream:
+        action = player.request_action("COMPLETE_LEVEL", {"difficulty": "easy", "levelId": "7"})
+        time.sleep(waited_s)
         outcome = data_of(player.complete(action, time_ms=claimed_ms))
         told = stream.wait_for("action:result").json()
     assert outcome["reason"] == ("CLOCK_MISMATCH" if claimed_ms == 60_000 else "COMPLETION_TIME")
