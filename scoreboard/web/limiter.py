@@ -227,7 +227,24 @@ class OneTripLimiter(Limiter):
                 return
         elif callable_name is not None and self.context.counted_view == callable_name:
             return
-        super()._check_request_limit(callable_name, in_middleware)
+        try:
+            super()._check_request_limit(callable_name, in_middleware)
+        finally:
+            self._read_window()
+
+    def _read_window(self) -> None:
+        """Leave in the context what the headers tell of a limit that flask-limiter counted.
+
+        It would ask when the answer is there, perhaps another storage than the one that counted: Redis may have come
+        back since. And if Redis has gone again by then, it makes an error of an answer that was due.
+        """
+        limit = self.context.view_rate_limit
+        try:
+            if limit is not None:
+                _ = limit.window
+        except UNAVAILABLE:
+            self._storage_dead = True
+            _ = limit.window if limit is not None else None
 
     def _check_at_once(self, count: Count) -> bool:
         """Whether that was all there is to check. Raises RateLimitExceeded."""

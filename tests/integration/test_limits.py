@@ -649,3 +649,20 @@ def test_a_view_is_counted_once_when_redis_goes_away_meanwhile(own_servers: Loca
         assert app.application.view_functions["one"]() == "one"
         assert {str(each.limit) for each in limiter_of(app).current_limits} >= {"2 per 1 minute", "4 per 1 hour"}
         assert all(isinstance(each, CountedLimit) for each in limiter_of(app).current_limits)
+
+
+def test_what_was_counted_without_redis_is_told_without_redis(own_servers: LocalServers) -> None:
+    """Redis comes back, and may go again, while a view waits: the answer that is due asks nothing more."""
+    app = make_app(OneTripLimiter, own_servers.redis_url)
+    own_servers.valkey.stop()
+    with app.application.test_request_context("/one", headers={"X-Caller": "ann"}):
+        app.application.preprocess_request()
+        assert app.application.view_functions["one"]() == "one"
+        answer = app.application.make_response("one")
+        assert limiter_of(app)._storage_dead
+        own_servers.valkey.start()
+        # As another request does, which finds it back.
+        limiter_of(app)._storage_dead = False
+        with redis.Redis.from_url(own_servers.redis_url) as client:
+            assert commands_about_limits(client, lambda: app.application.process_response(answer)) == []
+        assert (answer.headers["X-RateLimit-Limit"], answer.headers["X-RateLimit-Remaining"]) == ("2", "1")
