@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 
-from scoreboard.domain.characters import as_pasted, find_refused, find_wrong_mark, is_visible
+from scoreboard.domain.characters import as_drawn, as_pasted, find_refused, find_wrong_mark, is_visible
 
 USERNAME_MIN, USERNAME_MAX = 2, 50
 PASSWORD_MIN, PASSWORD_MAX = 8, 128
@@ -45,17 +45,19 @@ def normalise_username(raw: str) -> str:
 
 
 def username_key(name: str) -> str:
-    """The form under which names are unique: compatibility caseless matching (Unicode, section 3.13, D146).
+    """The form under which names are unique: what draws alike is one name.
 
-    So the letters that Unicode has once more for looks (bold, sans-serif, wide, raised) make no second name.
+    Compatibility caseless matching (Unicode, section 3.13, D146) of what is drawn. So neither joiners and variation
+    selectors make a second name, nor the letters that Unicode has once more for looks (bold, sans-serif, wide, raised).
     """
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFD", name).casefold()).casefold()
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFD", as_drawn(name)).casefold()).casefold()
     return unicodedata.normalize("NFKC", folded)
 
 
-def _earlier_key(name: str) -> str:
-    """The form of earlier releases, which told such letters apart; the keys of their names stay as they are."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+def name_keys(name: str) -> list[str]:
+    """The keys that an account of this name may be stored under; first that of earlier releases, which kept more."""
+    earlier = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+    return list(dict.fromkeys((earlier, username_key(name))))
 
 
 def login_keys(typed: str) -> list[str]:
@@ -63,8 +65,7 @@ def login_keys(typed: str) -> list[str]:
 
     As it stands first: names of earlier releases may hold what copying adds.
     """
-    spellings = (typed, as_pasted(typed))
-    return list(dict.fromkeys(make_key(each) for make_key in (_earlier_key, username_key) for each in spellings))
+    return list(dict.fromkeys((*name_keys(typed), *name_keys(as_pasted(typed)))))
 
 
 def login_key(typed: str) -> str:

@@ -46,6 +46,10 @@ _NEVER_IN_TEXT = regex.compile(
 )
 _EDGE = r"[\s\p{Z}\p{Cc}\p{Default_Ignorable_Code_Point}]+"
 _EDGES = regex.compile(rf"^{_EDGE}|{_EDGE}$", regex.V1)
+_UNDRAWN = regex.compile(r"\p{Default_Ignorable_Code_Point}|(?<=\x20)\x20", regex.V1)
+_VIRAMA_CLASS = 9
+# Bengali writes ra before a hanging ya with the joiner in front of the virama (The Unicode Standard, section 12.2).
+_BENGALI_RA = "\u09b0\u200d\u09cd"
 _SPACES = regex.compile(r"[\s\p{Zs}]", regex.V1)
 
 
@@ -89,8 +93,21 @@ def as_pasted(name: str) -> str:
     return _SPACES.sub(" ", _EDGES.sub("", name))
 
 
+def as_drawn(name: str) -> str:
+    """A name without what nobody sees in it: two that are the same now draw alike."""
+    return _UNDRAWN.sub("", name)
+
+
 def _is_joining(text: str, place: int) -> bool:
-    """Whether a joiner stands between letters, behind a virama or, for the non-joiner, between letters that join."""
+    """Whether a joiner stands between letters, behind a virama or, for the non-joiner, between letters that join.
+
+    Behind a virama ZWJ may also end a word (UAX #31, rule B), as in the chillus of Malayalam.
+    """
+    if text[place - 1 : place + 2] == _BENGALI_RA:
+        return True
+    is_after_virama = place > 0 and unicodedata.combining(text[place - 1]) == _VIRAMA_CLASS
+    if text[place] == ZWJ and is_after_virama and text[place + 1 : place + 2] in ("", " "):
+        return True
     if place + 1 >= len(text) or unicodedata.category(text[place + 1])[0] not in "LM":
         return False
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
-from scoreboard.domain.accounts import Role, check_password, email_key, normalise_username, username_key
+from scoreboard.domain.accounts import Role, check_password, email_key, name_keys, normalise_username, username_key
 from scoreboard.domain.errors import EmailTaken, UsernameTaken, ValidationFailed
 from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
@@ -70,7 +70,7 @@ def create_staff(
 def has_role(database: Database, username: str, role: Role) -> bool:
     """Whether there is an account of this name with this role."""
     with database.read() as connection:
-        found = users.get_credentials(connection, [username_key(username)])
+        found = users.get_credentials(connection, name_keys(username))
     return found is not None and found[0].role is role
 
 
@@ -91,11 +91,16 @@ def _checked_name(username: str, password: str) -> str:
 
 
 def _insert(connection: sa.Connection, name: str, email: str | None, password_hash: str, role: Role) -> User:
+    key = username_key(name)
+    # Earlier releases stored what isn't drawn with the key. There will be no more of those, so looking is enough.
+    earlier = [each for each in name_keys(name) if each != key]
+    if earlier and users.get_credentials(connection, earlier) is not None:
+        raise UsernameTaken
     return users.insert_user(
         connection,
         user_id=uuid7(),
         username=name,
-        username_key=username_key(name),
+        username_key=key,
         email=email,
         email_key=None if email is None else email_key(email),
         password_hash=password_hash,

@@ -188,16 +188,22 @@ def clear_notes(connection: sa.Connection, note_ids: Sequence[int]) -> None:
 def search_users(
     connection: sa.Connection,
     *,
-    text: str | None,
+    texts: Sequence[str],
     status: Status | None,
     before: tuple[datetime, UUID] | None,
     limit: int,
 ) -> list[User]:
-    """Newest first, at most ``limit``; ``text`` is part of a name or address, ``before`` where the last page ended."""
+    """Newest first, at most ``limit``; ``before`` is where the last page ended.
+
+    One of ``texts``, if there are any, is part of the name's or the address' key.
+    """
     query = sa.select(*_COLUMNS).order_by(users.c.created_at.desc(), users.c.id.desc()).limit(limit)
-    if text:
+    for_any = []
+    for text in filter(None, texts):
         pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        query = query.where(sa.or_(users.c.username_key.like(pattern), users.c.email_key.like(pattern)))
+        for_any += [users.c.username_key.like(pattern), users.c.email_key.like(pattern)]
+    if for_any:
+        query = query.where(sa.or_(*for_any))
     if status:
         query = query.where(users.c.status == status.value)
     if before:

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from tests.conftest import StartService
 from tests.functional.client import (
@@ -170,6 +171,27 @@ def test_a_pasted_name_signs_in(service: Service, around: str) -> None:
 )
 def test_a_name_that_hides_something_is_refused(api: Api, name: str) -> None:
     assert_refused(api.post("/v1/auth/register", registration(username=name)), 400, "VALIDATION_FAILED", "username")
+
+
+def test_names_that_draw_alike_are_one_name(api: Api) -> None:
+    plain = f"{new_name()} 👍 two"
+    assert api.post("/v1/auth/register", registration(username=plain)).status_code == 201
+    for twin in (plain.replace("👍", "👍\ufe0f"), plain.replace("👍", "👍\u200d👍")):
+        answer = api.post("/v1/auth/register", registration(username=twin))
+        assert answer.status_code == (201 if "👍\u200d" in twin else 409)
+
+
+def test_a_name_stored_by_an_earlier_release_is_not_given_away_again(service: Service, api: Api) -> None:
+    """Its key still has what isn't drawn."""
+    name = f"{new_name()} ❤\ufe0f x"
+    player = register(service.url, username=name)
+    engine = sa.create_engine(service.database_url.replace("postgresql://", "postgresql+psycopg2://"))
+    with engine.begin() as connection:
+        statement = "UPDATE users SET username_key = :key WHERE id = CAST(:id AS uuid)"
+        connection.execute(sa.text(statement), {"key": name, "id": player.id})
+    engine.dispose()
+    assert_refused(api.post("/v1/auth/register", registration(username=name)), 409, "USERNAME_TAKEN")
+    assert login(service.url, name).id == player.id
 
 
 @pytest.mark.parametrize("email", ["", "nobody", "a@", "@example.com", "a b@example.com", "a@exa\nmple.com", "x" * 300])

@@ -18,6 +18,7 @@ from scoreboard.domain.accounts import (
     email_key,
     login_key,
     login_keys,
+    name_keys,
     normalise_username,
     username_key,
 )
@@ -197,7 +198,8 @@ def test_what_copying_adds_to_a_name_signs_in_all_the_same(typed: str) -> None:
 
 @pytest.mark.parametrize("typed", ["rival\u2063", "\u2800\u2800", "a\u3000b"])
 def test_a_name_of_an_earlier_release_is_found_as_it_stands(typed: str) -> None:
-    assert login_keys(typed)[0] == typed
+    # Its key had all that isn't drawn.
+    assert login_keys(typed)[0] == name_keys(typed)[0] == typed
 
 
 @pytest.mark.parametrize("text", ["cheating", "two\nlines\tand a tab", "שלום \u200f!", "क्‍ष 👩‍👩‍👧‍👦"])
@@ -278,6 +280,28 @@ def test_what_is_accepted_is_safe_normal_and_accepted_again(raw: str) -> None:
 )
 def test_names_that_differ_in_case_or_composition_share_a_key(one: str, other: str) -> None:
     assert username_key(one) == username_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("😀😀", "😀\u200d😀"),  # nothing that is drawn as one
+        ("👍 ok", "👍\ufe0f ok"),
+        ("❤ me", "❤\ufe0f me"),
+        ("میخواهم", "می\u200cخواهم"),
+        ("क्ष", "क्\u200dष"),
+    ],
+)
+def test_names_that_draw_alike_share_a_key(one: str, other: str) -> None:
+    assert normalise_username(one) != normalise_username(other)
+    assert username_key(one) == username_key(other)
+    assert login_key(one) == login_key(other)
+    assert username_key(one) in login_keys(other)
+
+
+@pytest.mark.parametrize("name", ["അവന്\u200d", "അവന്\u200d ഇവൻ", "র\u200d্যাব"])
+def test_a_joiner_may_stand_where_a_script_is_spelled_so(name: str) -> None:
+    assert normalise_username(name) == name
 
 
 @pytest.mark.parametrize(("one", "other"), [("resume", "résumé"), ("Alice", "Аlice"), ("ab", "a b"), ("1l", "11")])

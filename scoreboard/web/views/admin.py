@@ -11,7 +11,7 @@ from flask import Blueprint, Response
 from pydantic import BaseModel
 
 from scoreboard.domain import errors
-from scoreboard.domain.accounts import Status, username_key
+from scoreboard.domain.accounts import Status, name_keys
 from scoreboard.domain.standings import iso
 from scoreboard.live.broker import request_rebuild
 from scoreboard.services.account import Account
@@ -48,7 +48,7 @@ def search(query: schemas.UsersQuery) -> Response:
     cursor = decode_cursor(query.cursor, [str, str])
     question = partial(
         users.search_users,
-        text=username_key(query.q) if query.q else None,
+        texts=name_keys(query.q) if query.q else [],
         status=Status(query.status) if query.status else None,
         before=_place(cursor),
         limit=query.limit + 1,
