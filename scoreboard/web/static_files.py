@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from mimetypes import guess_type
 from pathlib import Path
+from posixpath import normpath
 
 from flask import Flask, Response, current_app, request, url_for
 from werkzeug.exceptions import NotFound
@@ -79,7 +80,8 @@ class StaticFiles:
             # While releases change, a page of one may ask a process of the other.
             name = f"built/{current}"
         path = safe_join(str(self._folder), name)
-        if path is None:
+        # Each file has one address: no other spelling of it, as with a slash at the end.
+        if path is None or normpath(name) != name:
             raise NotFound
         return Path(path), cache_control
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import socket
 from math import inf
 
 import httpx
@@ -151,3 +152,14 @@ def load_slowly(service: Service) -> tuple[list[tuple[str, int]], float]:
         first_row_at = float(page.driver.execute_script("return window.firstRowAt"))
         assert page.complaints() == []
         return [(name, size) for name, size in page.driver.execute_script(COST)], first_row_at
+
+
+@pytest.mark.parametrize("spelling", ["{}/", "{}%2f", "{}/.", "/static/./{}", "/static/built/../{}"])
+def test_a_file_has_one_address(service: Service, spelling: str) -> None:
+    port = int(service.url.rpartition(":")[2])
+    for path in assets(service):
+        name = path if spelling.startswith("{}") else path.removeprefix("/static/")
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            request = f"GET {spelling.format(name)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            connection.sendall(request.encode())
+            assert connection.makefile("rb").readline().split()[1] == b"404"
