@@ -119,6 +119,8 @@ REQUESTS: dict[Door, Prepare] = {
     Door("GET", "/static/<path:filename>"): _plain("/static/favicon.svg"),
     Door("GET", "/health"): _plain("/health"),
     Door("GET", "/health/detailed"): _plain("/health/detailed"),
+    Door("GET", "/health/live"): _plain("/health/live"),
+    Door("GET", "/health/ready"): _plain("/health/ready"),
     Door("GET", "/metrics"): _plain("/metrics"),
     Door("POST", "/v1/auth/register"): lambda *_: Sent("/v1/auth/register", registration()),
     Door("POST", "/v1/auth/login"): _login,
