@@ -20,6 +20,7 @@ from scoreboard.store.engine import Database
 from scoreboard.store.fitness import READ_ONLY, misfit, probe_writes, read_state
 from scoreboard.store.patience import patience
 from scoreboard.store.refusals import TABLES_HELD, ServerRefuses, is_lock_timeout
+from scoreboard.store.replica import Replica, read_written
 from scoreboard.store.tables import users
 
 _WORKER_SEEN = "sb:worker:seen"
@@ -118,7 +119,7 @@ def check_parts(
     }
     replica = database.replica
     if replica is not None:
-        questions["replica"] = lambda: _timed(replica.check, POSTGRES_UNAVAILABLE)
+        questions["replica"] = lambda: _replica(database, replica)
     with ThreadPoolExecutor(len(questions)) as pool:
         return dict(zip(questions, pool.map(lambda ask: ask(), questions.values()), strict=True))
 
@@ -163,6 +164,22 @@ def _postgres(database: Database) -> tuple[Part, bool]:
     if problem is None and refused is not None:
         return Part("down", latency_ms, refused.meaning.words), False
     return Part("down" if problem else "ok", latency_ms, problem), problem is not None
+
+
+def _replica(database: Database, replica: Replica) -> Part:
+    """Degraded when it answers with what is long gone; reads then go to the primary."""
+    try:
+        with patience(_HEALTH_S), database.read() as connection:
+            written = read_written(connection)
+    except POSTGRES_UNAVAILABLE:
+        # Shown as a part of its own; whether the replica is late can't be said then.
+        written = None
+    started_at = time.perf_counter()
+    try:
+        problem = replica.check(written)
+    except POSTGRES_UNAVAILABLE as error:
+        return Part("down", None, _in_words(error))
+    return Part("degraded" if problem else "ok", _since_ms(started_at), problem)
 
 
 def _in_words(error: Exception) -> str:

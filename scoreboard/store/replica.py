@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -21,6 +21,49 @@ Value = TypeVar("Value")
 ANSWER_S = 3.0
 # Then it is left alone for so long; one question tries whether it is back, the others go to the primary.
 ASK_AGAIN_S = 5.0
+# A replica lags by milliseconds, under load by seconds. Later than that it shows a board of the past.
+LATE_S = 10.0
+# What the primary has just written is on its way: so long a replica that is well may need for it.
+_ARRIVAL_S = 1.0
+# One found late is left alone for so long, unless the next check finds otherwise: monitors ask more often.
+_LATE_FOR_S = 60.0
+# Hosted servers that keep their log elsewhere, as Aurora does, refuse or lack these functions.
+_NOT_TOLD = frozenset(("0A000", "42501", "42883"))
+# A standby promoted by mistake goes on by itself, on a timeline of its own: the first eight digits of a file's name.
+_WRITTEN = sa.text("""
+    SELECT CASE WHEN NOT pg_is_in_recovery() THEN CAST(pg_current_wal_lsn() AS text) END AS position,
+           CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline
+""")
+_REPLAYED = sa.text("""
+    SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() >= CAST(:position AS pg_lsn)
+           ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) = :timeline END AS has_arrived,
+           pg_is_in_recovery() AS follows,
+           extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) AS lag_s
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How far the primary has written."""
+
+    position: str
+    timeline: str
+
+
+def read_written(connection: sa.Connection) -> Written | None:
+    """None when this is no primary. Raises SQLAlchemy's OperationalError when it is down."""
+    row = _ask(connection, _WRITTEN)
+    return None if row is None or row.position is None else Written(row.position, row.timeline)
+
+
+def _ask(connection: sa.Connection, statement: sa.TextClause, parameters: Mapping[str, str] | None = None) -> Any:
+    """The row; None from a server that does not tell of its log."""
+    try:
+        return connection.execute(statement, parameters).one()
+    except DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) in _NOT_TOLD:
+            return None
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +90,10 @@ class Replica:
         self._clock = clock
         # From when on it may be asked, after it gave no answer.
         self._ask_at: float | None = None
+        self._late_until: float | None = None
 
     def ask(self, question: Callable[[sa.Connection], Value]) -> Answered[Value] | None:
-        """The replica's answer; None when it has none, or is not asked because it had none just now."""
+        """The replica's answer; None when it has none, or is not asked because it had none just now or is late."""
         was_away = self._ask_at is not None
         if not self._may_ask():
             self._on_lost()
@@ -66,12 +110,38 @@ class Replica:
             log.info("replica_back")
         return Answered(answer)
 
-    def check(self) -> None:
-        """Ask it for a sign of life, whether or not it is left alone; raises what its failures are."""
+    def check(self, written: Written | None) -> str | None:
+        """What is wrong with one that answers, whether or not it is left alone: it stands still or is late.
+
+        ``written`` is how far the primary had come before; None when it doesn't say. Raises the replica's failures.
+        """
         with patience(ANSWER_S), self.engine.connect() as connection:
+            problem = self._lateness(connection, written)
+        self._late_until = self._clock() + _LATE_FOR_S if problem else None
+        return problem
+
+    def _lateness(self, connection: sa.Connection, written: Written | None) -> str | None:
+        if written is None:
             connection.execute(sa.text("SELECT 1"))
+            return None
+        parameters = {"position": written.position, "timeline": written.timeline}
+        give_up_at = time.monotonic() + _ARRIVAL_S
+        while True:
+            row = _ask(connection, _REPLAYED, parameters)
+            if row is None or row.has_arrived:
+                return None
+            if not row.follows:
+                return "does not follow the primary: it was promoted, or is another server"
+            if time.monotonic() >= give_up_at:
+                break
+            time.sleep(_ARRIVAL_S / 10)
+        if row.lag_s is not None and row.lag_s < LATE_S:
+            return None
+        return "is late" if row.lag_s is None else f"is {row.lag_s:.0f} s late"
 
     def _may_ask(self) -> bool:
+        if self._late_until is not None and self._clock() < self._late_until:
+            return False
         if self._ask_at is None:
             return True
         now = self._clock()

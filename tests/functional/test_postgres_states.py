@@ -21,6 +21,7 @@ from config import ROOT, environment_with
 from scoreboard.local import LocalServers
 from scoreboard.local.servers import free_port
 from scoreboard.local.supervisor import Supervisor
+from scoreboard.store.replica import LATE_S
 from tests.functional.client import (
     Admin,
     Api,
@@ -361,6 +362,45 @@ def test_a_replica_answers_and_may_die_or_freeze_under_pooled_connections(
             standby.start()
             eventually(lambda: replica_is_back(url, asked["history"]), bool, HEALED_S)
             assert health_of(url)[1]["parts"]["replica"]["status"] == "ok"
+
+
+@pytest.mark.timeout(120)
+def test_a_replica_that_stands_still_or_goes_its_own_way_is_told_and_not_asked(
+    postgres: LocalServers, service: Service
+) -> None:
+    player = register(service.url)
+    with (
+        standby_of(postgres) as standby,
+        web_beside(service, DATABASE_REPLICA_URL=standby.url_of(service.database_url)) as url,
+    ):
+        api = Api(url, player.access_token)
+
+        def replica() -> Json:
+            told: Json = health_of(url)[1]["parts"]["replica"]
+            return told
+
+        def replayed() -> int:
+            return len(data_of(api.get("/v1/users/me/history"))["items"])
+
+        eventually(lambda: replica()["status"], lambda status: status == "ok", HEALED_S)
+        standby_engine = sa.create_engine(standby.url.replace("postgresql://", "postgresql+psycopg2://"))
+        try:
+            say(standby_engine, "SELECT pg_wal_replay_pause()")
+            player.score_point()
+            late = eventually(replica, lambda told: told["status"] == "degraded", LATE_S + HEALED_S)
+            assert late["detail"].endswith("s late")
+            assert metric(url, "scoreboard_part_up", part="replica") == 0
+            # The primary is asked instead.
+            assert replayed() == 1
+            say(standby_engine, "SELECT pg_wal_replay_resume()")
+            eventually(lambda: replica()["status"], lambda status: status == "ok", HEALED_S)
+            standby.promote()
+            told = eventually(replica, lambda told: told["status"] == "degraded", HEALED_S)
+            assert "does not follow the primary" in told["detail"]
+            player.score_point()
+            assert replayed() == 2
+        finally:
+            standby_engine.dispose()
 
 
 def reads_by_replica(standby: Standby, service: Service) -> int:
