@@ -15,6 +15,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ _LENGTH, _VALUE = struct.Struct("<I"), struct.Struct("<d")
 # Keys are padded so that a number never lies across two blocks of a disk.
 _ALIGN = 8
 _GAUGE = "gauge"
+# Those of the metrics of this service and of the releases before.
+_KINDS = ("counter", _GAUGE, "histogram", "summary")
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +57,20 @@ class Series:
 
     @classmethod
     def parse(cls, key: str) -> Series | None:
-        """None for what is no key."""
+        """None for what is no key, or nothing that Prometheus could be told: others may have written it."""
         try:
             kind, metric, name, labels = json.loads(key)
-            return cls(str(kind), str(metric), str(name), tuple((str(k), str(v)) for k, v in labels.items()))
+            series = cls(str(kind), str(metric), str(name), tuple((str(k), str(v)) for k, v in labels.items()))
+            return series if series._can_be_told() else None
         except (ValueError, TypeError, AttributeError, RecursionError):
             return None
+
+    def _can_be_told(self) -> bool:
+        """Raises ValueError when a bucket's bound is no number."""
+        for label, value in self.labels:
+            if not _LABEL_NAME(label) or (label == "le" and math.isnan(float(value))):
+                return False
+        return self.kind in _KINDS and bool(_NAME(self.metric)) and bool(_NAME(self.name))
 
 
 Values = dict[Series, float]
@@ -76,23 +89,29 @@ class _File:
 
     def take(self) -> Values:
         """Take the first slot that is free; returns the counts of the process that had it."""
+        refused: OSError | None = None
         for number in range(_SLOTS):
             path = self._folder / f"{number}.series"
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except OSError as error:
-                self._complain(error)
-                return {}
+                # Full, or not ours: a folder, a link, another user's file.
+                refused = error
+                continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                found = dict(_records(_content(descriptor)))
+            except OSError as error:
                 os.close(descriptor)
+                # Another process has it, or it can't be read: a pipe, a bad block.
+                refused = refused if isinstance(error, BlockingIOError) else error
                 continue
             self._descriptor, self.name = descriptor, path.name
-            found = dict(_records(_content(descriptor)))
             self._offsets = {series: offset for series, (offset, _) in found.items()}
             self._end = max(self._offsets.values(), default=-_VALUE.size) + _VALUE.size
             return {series: value for series, (_, value) in found.items() if series.kind != _GAUGE}
+        if refused:
+            self._complain(refused)
         return {}
 
     def write(self, series: Series, value: float, offset: int | None) -> int | None:

@@ -163,9 +163,9 @@ def load_script(client: redis.Redis, name: str) -> Script:
     return client.register_script(source)
 
 
-def text(value: Any) -> str:
+def text(value: Any, errors: str = "strict") -> str:
     """A reply as text, whatever the protocol version made of it."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors=errors) if isinstance(value, bytes) else str(value)
 
 
 def redis_time(client: redis.Redis) -> float:

@@ -5,6 +5,7 @@ They need no common disk and no port, so it works on hosts where each process ha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,17 @@ class SharedCounts:
         try:
             if self._client.hlen(_KEY) <= _FIELDS_MAX:
                 found: Any = self._client.hgetall(_KEY)
-                self._last = {text(key): float(number) for key, number in found.items()}
-        except (*UNAVAILABLE, ValueError):
+                numbers = {text(key, errors="replace"): _number(value) for key, value in found.items()}
+                self._last = {key: number for key, number in numbers.items() if number is not None}
+        except UNAVAILABLE:
             pass
         return self._last
+
+
+def _number(value: bytes) -> float | None:
+    """None for what no worker wrote: it must not hide what they did."""
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

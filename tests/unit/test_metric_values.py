@@ -123,6 +123,49 @@ def test_a_folder_that_can_t_be_written_costs_only_the_sharing(tmp_path: Path) -
         assert total(book, COUNTED) == 2
 
 
+def told(book: Book) -> str:
+    """What a scrape gets."""
+
+    class Collected(Collector):
+        def collect(self) -> list[Metric]:
+            return list(book.families(book.of_host()))
+
+    registry = CollectorRegistry()
+    registry.register(Collected())
+    return generate_latest(registry).decode()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        '["weird","done","done_total",{}]',
+        '["counter","not a name","done_total",{}]',
+        '["counter","done","done_total 1\\n",{}]',
+        '["counter","","",{}]',
+        '["counter","done","done_total",{"not a name":"x"}]',
+        '["histogram","took","took_bucket",{"le":"x"}]',
+        '["histogram","took","took_bucket",{"le":"nan"}]',
+    ],
+)
+def test_what_prometheus_could_not_be_told_is_left_out(opened: Opened, tmp_path: Path, key: str) -> None:
+    book = opened()
+    count(book, COUNTED, 2)
+    expected = told(book)
+    encoded = key.encode()
+    record = struct.pack("<I", len(encoded)) + encoded + struct.pack("<d", 1.0)
+    (tmp_path / "9.series").write_bytes(record)
+    assert told(book) == expected
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/etc/passwd")])
+def test_what_is_no_file_is_no_slot(opened: Opened, tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "0.series")
+    books = [opened(), opened()]
+    for book in books:
+        count(book, COUNTED, 1)
+    assert {total(book, COUNTED) for book in books} == {2}
+
+
 def test_a_histogram_is_added_up_as_prometheus_wants_it(opened: Opened) -> None:
     books = [opened(), opened()]
     for book in books:
