@@ -15,13 +15,13 @@ from scoreboard.logs import configure_logging
 from scoreboard.tracing import init_tracing, log_processors
 from scoreboard.web import stream
 from scoreboard.web.auth import access_token, init_auth, load_caller
-from scoreboard.web.bodies import BODY_MAX_BYTES
 from scoreboard.web.cross_origin import allow_origins
 from scoreboard.web.errors import register_errors
 from scoreboard.web.forwarded import trust_proxies
 from scoreboard.web.limits import init_limits
 from scoreboard.web.observe import add_request_id, init_observation
 from scoreboard.web.parts import EXTENSION, build_parts
+from scoreboard.web.server.bodies import BODY_MAX_BYTES
 from scoreboard.web.static_files import init_static_files, static_files
 from scoreboard.web.views import accounts, actions, admin, leaderboard, operations, pages, players
 

@@ -63,7 +63,7 @@ backlog = 4096
 workers = _settings.web_concurrency
 # gevent patches the standard library in the worker, before it loads the application; so never preload: engines, Redis
 # clients and the hub belong to the process that uses them.
-worker_class = "scoreboard.web.worker.StreamWorker"
+worker_class = "scoreboard.web.server.worker.StreamWorker"
 preload_app = False
 # Every open stream is a connection. 12,000 is a tested crowd; fewer where the system allows fewer open files, as
 # accepting one too many would fail all. 500 are left for the database, Redis, logs and metrics.
@@ -87,7 +87,7 @@ limit_request_field_size = 8190
 # The application logs requests itself, as JSON with their ids.
 accesslog = None
 errorlog = "-"
-logger_class = "scoreboard.web.server_log.ServerLog"
+logger_class = "scoreboard.web.server.server_log.ServerLog"
 loglevel = _settings.log_level.lower()
 # Forwarded headers are judged by the application, which knows how many proxies to trust.
 forwarded_allow_ips = ""

@@ -38,8 +38,8 @@ from scoreboard.store.clock import DatabaseClock
 from scoreboard.store.engine import REQUEST_STATEMENT_S, Database, make_engine
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.patience import give_up_on_silence
-from scoreboard.web.admission import Admission
 from scoreboard.web.observe import steady_headers
+from scoreboard.web.server.admission import Admission
 from scoreboard.web.verified_tokens import VerifiedTokens
 
 if TYPE_CHECKING:

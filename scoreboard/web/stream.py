@@ -27,11 +27,11 @@ from scoreboard.services.action_tokens import TicketClaims
 from scoreboard.store.sessions import Caller
 from scoreboard.web import answers, schemas
 from scoreboard.web.auth import current_caller, has_bearer, optional_caller, stream_ticket
-from scoreboard.web.direct import SocketOutlet, bound
 from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.origin import client_address
 from scoreboard.web.parts import Parts, current_parts
-from scoreboard.web.worker import give_away, may_give_away
+from scoreboard.web.server.socket_outlet import SocketOutlet, bound
+from scoreboard.web.server.worker import give_away, may_give_away
 
 # Browsers come back after one to three seconds, not all at once.
 _RETRY_MS = (1_000, 3_000)

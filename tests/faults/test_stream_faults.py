@@ -17,7 +17,7 @@ from scoreboard.domain.events import Event
 from scoreboard.live.connection import make_client
 from scoreboard.live.events import EventLog, for_everyone
 from scoreboard.local.process import family
-from scoreboard.web.direct import STALLED_S
+from scoreboard.web.server.socket_outlet import STALLED_S
 from tests.faults.attempts import Json, Log
 from tests.faults.conftest import StartTrial
 from tests.faults.crowd import Crowd

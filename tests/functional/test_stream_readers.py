@@ -18,7 +18,7 @@ from scoreboard.domain.events import Event
 from scoreboard.live.connection import make_client
 from scoreboard.live.events import EventLog, for_everyone
 from scoreboard.local import LocalServers
-from scoreboard.web.direct import STALLED_S
+from scoreboard.web.server.socket_outlet import STALLED_S
 from tests.conftest import StartService
 from tests.functional.sse import SseClient
 from tests.service import Service, running_service

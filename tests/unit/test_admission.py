@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from scoreboard.web.admission import Admission
+from scoreboard.web.server.admission import Admission
 
 WAIT_S = 5.0
 Answer = tuple[str, dict[str, str], bytes]

@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
-from scoreboard.web.bodies import BODY_MAX_BYTES, Bodies, BodyNotTaken
+from scoreboard.web.server.bodies import BODY_MAX_BYTES, Bodies, BodyNotTaken
 
 HASTY_S = 0.02
 

@@ -27,9 +27,9 @@ from scoreboard.services import gather as coalesce
 from scoreboard.store import clock, engine, patience
 from scoreboard.store.patience import CONNECT_S
 from scoreboard.web import observe, schemas, stream, worker
-from scoreboard.web.bodies import BODY_MAX_BYTES, BODY_WAIT_S
-from scoreboard.web.direct import STALLED_S
 from scoreboard.web.preferences import WAIT_MAX_S
+from scoreboard.web.server.bodies import BODY_MAX_BYTES, BODY_WAIT_S
+from scoreboard.web.server.socket_outlet import STALLED_S
 from tests.unit.test_docs import API, rows
 from workers.schedule import SCHEDULE
 

@@ -17,10 +17,10 @@ import structlog
 
 from scoreboard import metrics
 from scoreboard.domain.errors import ScoreboardError, ServiceUnavailable, ValidationFailed
-from scoreboard.web.bodies import Bodies, BodyNotTaken
 from scoreboard.web.cross_origin import is_preflight, refusal_headers
 from scoreboard.web.observe import STEADY_HEADERS
 from scoreboard.web.refusals import bare_answer
+from scoreboard.web.server.bodies import Bodies, BodyNotTaken
 from scoreboard.web.stream_refusals import MIMETYPE, is_wanted, refused_frame
 
 if TYPE_CHECKING:

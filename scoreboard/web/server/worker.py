@@ -122,7 +122,7 @@ class StreamWorker(GeventWorker):
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what the application could not, as it would have; gunicorn closes the connection in any case."""
         # Not at the top: this module is loaded before the standard library is patched, and those are not to be.
-        from scoreboard.web.bad_requests import refuse
+        from scoreboard.web.server.bad_requests import refuse
 
         application: Any = self.wsgi
         answer = refuse(application.extensions["scoreboard"].settings, req, addr, exc)
