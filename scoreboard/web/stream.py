@@ -30,8 +30,8 @@ from scoreboard.web.auth import current_caller, has_bearer, optional_caller, str
 from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.origin import client_address
 from scoreboard.web.parts import Parts, current_parts
+from scoreboard.web.server.giving_away import give_away, may_give_away
 from scoreboard.web.server.socket_outlet import SocketOutlet, bound
-from scoreboard.web.server.worker import give_away, may_give_away
 
 # Browsers come back after one to three seconds, not all at once.
 _RETRY_MS = (1_000, 3_000)

@@ -1,0 +1,1 @@
+"""The connection loop beside gunicorn's own, which it must never be laxer than."""
