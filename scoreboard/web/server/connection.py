@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # A head and an honest body in one piece. What a sender pipelines behind them waits here up to so much, then in the
 # kernel.
 _RECEIVE_BYTES = 8_192
+# A client that takes not a byte of its answer for so long has stopped reading, one that sends none of what it has begun
+# has stopped sending.
+STALLED_S = 30.0
 # Of a body that nobody wants, thrown away at a time.
 _DISCARD_BYTES = 65_536
 # A sender that is refused half-way needs a moment to stop, or the reset destroys the answer on its way.
@@ -60,6 +63,7 @@ class Connection:
     def __init__(self, connection: Any, base: dict[str, Any], serving: Serving) -> None:
         """``base``: the part of the environ that all its requests share."""
         self._socket = connection
+        connection.settimeout(STALLED_S)
         self._base = base
         self._serving = serving
         # Read from the socket and not used yet.

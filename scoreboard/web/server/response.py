@@ -22,8 +22,6 @@ from scoreboard.web.server.request_head import RequestHead
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
 
-# A client that takes not a byte for so long has stopped reading.
-STALLED_S = 30.0
 # Everything below a space but the tab, and DEL: what would end or break a line of the head.
 _CONTROLS = bytes([*range(9), *range(10, 32), 127])
 _STATUS = re.compile(r"[0-9]{3}( [ \t\x21-\x7e\x80-\xff]*)?")
@@ -144,10 +142,10 @@ class ResponseWriter:
 
 
 def send_all(connection: Any, data: bytes) -> None:
-    """Send these bytes, however slowly they are taken. Raises TimeoutError when none is for half a minute."""
-    sent = connection.send(data, 0, STALLED_S)
+    """Send these bytes, however slowly they are taken. Raises TimeoutError when none is for the socket's time-out."""
+    sent = connection.send(data)
     while sent < len(data):
-        sent += connection.send(memoryview(data)[sent:], 0, STALLED_S)
+        sent += connection.send(memoryview(data)[sent:])
 
 
 class _Kind(Enum):
