@@ -192,6 +192,17 @@ def test_what_is_wrong_already_is_refused_before_its_end(server: Server, begin: 
     assert answer.endswith(b'"details":{}}}')
 
 
+def test_a_refused_sender_may_finish_what_it_is_at(server: Server) -> None:
+    """A reset in the middle could take the answer from it."""
+    with server.connect() as connection:
+        connection.sendall(b"nonsense\r\n")
+        assert receive(connection, b'"details":{}}}').startswith(b"HTTP/1.1 400")
+        for _ in range(10):
+            connection.sendall(b"a" * 20_000)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1_000) == b""
+
+
 def test_who_expects_to_be_told_to_go_on_is_told(server: Server) -> None:
     with server.connect() as connection:
         connection.sendall(request("/echo", "Expect: 100-continue", "Content-Length: 5", method="PUT"))

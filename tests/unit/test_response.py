@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import gevent.socket
@@ -12,9 +11,7 @@ from gunicorn.http.errors import (  # type: ignore[attr-defined]  # the stubs do
     InvalidResponseHeaderName,
 )
 
-from scoreboard.web.server import connection
-from scoreboard.web.server.connection import Serving
-from scoreboard.web.server.request_head import HeadLimits, RequestHead
+from scoreboard.web.server.request_head import RequestHead
 from scoreboard.web.server.response import ResponseWriter, send_all
 
 
@@ -117,21 +114,6 @@ def test_the_connection_is_the_servers_own_business() -> None:
     assert sent.count(b"Connection: ") == 1
     assert b"Server: x" not in sent
     assert b"Keep-Alive: 9" not in sent
-
-
-def test_who_takes_nothing_of_an_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        start_response("200 OK", length(50_000_000))
-        return [b"a" * 50_000_000]
-
-    monkeypatch.setattr(connection, "STALLED_S", 0.2)
-    limits = HeadLimits(line=4_094, fields=60, field_size=8_190)
-    serving = Serving(application, limits=limits, is_alive=lambda: True, waiting=nullcontext)
-    ours, theirs = gevent.socket.socketpair()
-    with ours, theirs, gevent.Timeout(20):
-        theirs.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        with pytest.raises(TimeoutError):
-            connection.Connection(ours, {"SCRIPT_NAME": ""}, serving).serve()
 
 
 def test_who_reads_slowly_gets_it_all() -> None:

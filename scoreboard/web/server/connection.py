@@ -142,6 +142,8 @@ class Connection:
             raise LimitRequestLine(len(received), most)
         if len(received) > HEAD_MAX_BYTES:
             raise LimitRequestHeaders("the head is too long")
+        if parser.is_complete:
+            raise InvalidRequestLine("an end that is none")
 
     def _with_body(self, request: RequestHead) -> RequestHead:
         length, received = request.length, self._received
