@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
-from scoreboard.web.server.bodies import BODY_MAX_BYTES, Bodies, BodyNotTaken
+from scoreboard.web.server.bodies import BODY_MAX_BYTES, Bodies, BodyNotTaken, WholeBody
 
 HASTY_S = 0.02
 
@@ -54,6 +54,14 @@ def test_a_body_is_there_when_the_application_asks() -> None:
 def test_where_there_is_no_body_nothing_is_read(environ: dict[str, Any]) -> None:
     assert Bodies().take(environ)
     assert "wsgi.input" not in environ
+
+
+def test_a_body_that_came_with_its_head_waits_for_nobody() -> None:
+    bodies = Bodies(arriving_max=0)
+    environ = {"wsgi.input": WholeBody(b"hello"), "CONTENT_LENGTH": "5"}
+    whole = environ["wsgi.input"]
+    assert bodies.take(environ)
+    assert environ["wsgi.input"] is whole
 
 
 def test_a_body_that_states_too_much_stays_where_it_is() -> None:

@@ -135,7 +135,8 @@ def test_behind_a_body_that_fails_after_the_head_of_the_answer_nothing_is_read_e
             with pytest.raises(ParseException):
                 environ["wsgi.input"].read(100)
 
-    serve(application, CHUNKED + b"ZZ\r\n" + GET % b"hidden")
+    # In a piece of its own, as what came with the bad chunk is lost already.
+    serve(application, CHUNKED + b"ZZ\r\n", GET % b"hidden")
     assert paths.seen == ["/chunked"]
 
 

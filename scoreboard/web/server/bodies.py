@@ -28,6 +28,12 @@ class BodyNotTaken(Exception):
     """The body is not what HTTP allows, ends before its stated length, or did not come in time."""
 
 
+class WholeBody(BytesIO):
+    """A body that came with its head: there is nothing to wait for."""
+
+    __slots__ = ()
+
+
 class Bodies:
     """Takes bodies from the server; counts those that are on their way."""
 
@@ -45,6 +51,8 @@ class Bodies:
         """
         length = _stated_length(environ)
         if length == 0 or (length is not None and length > BODY_MAX_BYTES):
+            return True
+        if isinstance(environ["wsgi.input"], WholeBody):
             return True
         with self._lock:
             if self.arriving >= self._arriving_max:

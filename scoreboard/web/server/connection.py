@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -19,6 +18,7 @@ from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.errors import InvalidRequestLine, LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
 from gunicorn.http.unreader import SocketUnreader
 
+from scoreboard.web.server.bodies import WholeBody
 from scoreboard.web.server.giving_away import was_given_away
 from scoreboard.web.server.request_head import END, HEAD_MAX_BYTES, HeadLimits, HeadParser, RequestHead, check_trailers
 from scoreboard.web.server.response import ResponseWriter, send_all
@@ -148,7 +148,7 @@ class Connection:
     def _with_body(self, request: RequestHead) -> RequestHead:
         length, received = request.length, self._received
         if length is not None and length <= len(received):
-            request.environ["wsgi.input"] = BytesIO(received[:length])
+            request.environ["wsgi.input"] = WholeBody(received[:length])
             self._received = received[length:]
             return request
         self._unreader = SocketUnreader(self._socket)
