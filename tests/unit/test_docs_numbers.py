@@ -26,8 +26,9 @@ from scoreboard.services import catalogue, figures, housekeeping, sweep, verify
 from scoreboard.services import gather as coalesce
 from scoreboard.store import clock, engine, patience
 from scoreboard.store.patience import CONNECT_S
-from scoreboard.web import observe, schemas, stream, worker
+from scoreboard.web import observe, schemas, stream
 from scoreboard.web.preferences import WAIT_MAX_S
+from scoreboard.web.server import worker
 from scoreboard.web.server.bodies import BODY_MAX_BYTES, BODY_WAIT_S
 from scoreboard.web.server.socket_outlet import STALLED_S
 from tests.unit.test_docs import API, rows

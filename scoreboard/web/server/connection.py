@@ -32,7 +32,7 @@ _RECEIVE_BYTES = 8_192
 # A client that takes not a byte of its answer for so long has stopped reading, one that sends none of what it has begun
 # has stopped sending.
 STALLED_S = 30.0
-# Of a body that nobody wants, thrown away at a time.
+# Of an unwanted body, thrown away at a time.
 _DISCARD_BYTES = 65_536
 # A sender that is refused half-way needs a moment to stop, or the reset destroys the answer on its way.
 _LINGER_S = 2.0
@@ -208,7 +208,7 @@ class Connection:
 
     @property
     def _has_lost_its_place(self) -> bool:
-        """Whether nobody knows where the next request would begin."""
+        """Whether the begin of the next request is unknown."""
         # The stubs don't know the attribute yet.
         return self._body is not None and self._body.failed  # type: ignore[attr-defined]
 
@@ -216,7 +216,7 @@ class Connection:
 
     @property
     def has_unread(self) -> bool:
-        """Whether the sender may still be sending what nobody will read."""
+        """Whether the sender may still be sending a body that will not be read."""
         return self._body is not None
 
     def linger(self) -> None:
@@ -238,7 +238,7 @@ class _Trailers:
         self.trailers: list[tuple[str, str]] = []
 
     def parse_headers(self, lines: bytes, *, from_trailer: bool) -> list[tuple[str, str]]:  # noqa: ARG002  # gunicorn's
-        """They are checked and forgotten, as nothing here asks for them."""
+        """Check them, and forget them: no caller asks for any."""
         check_trailers(lines, self._limits)
         return []
 

@@ -1,7 +1,7 @@
 """A request's head: from bytes to a WSGI environ, or refused.
 
 llhttp (through httptools) says what is HTTP; the rules behind it are gunicorn's and a few of our own. Nothing
-is taken that gunicorn's own parser would refuse: ``tests/security/test_two_loops.py`` asks both. Knows no sockets.
+is taken that gunicorn's own parser would refuse: ``tests/loops`` asks both. No sockets here.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class HeadParser:
 
 
 def check_trailers(lines: bytes, limits: HeadLimits) -> None:
-    """Fields behind a body in chunks obey the rules of a head; nobody reads them. Raises ParseException."""
+    """Fields behind a body in chunks obey the rules of a head, although none is used. Raises ParseException."""
     parser = HeadParser(limits)
     head = b"GET / HTTP/1.1\r\n" + lines + END
     fields: dict[str, str] = {}
@@ -200,7 +200,7 @@ def _odd_target(method: str, target: str) -> tuple[str, str]:
     return parts.path or "", parts.query or ""
 
 
-# Clients use a few dozen names; whoever sends others makes only their own requests slower.
+# Clients use a few dozen names; a flood of others costs a microsecond a field, and no more memory.
 @lru_cache(maxsize=1_024)
 def _environ_key(name: bytes) -> str:
     """Empty for a name with an underscore, which would pass for another with a hyphen."""
@@ -233,7 +233,7 @@ def _body_length(environ: dict[str, Any], *, is_new: bool) -> int | None:
     coding: str | None = environ.get("HTTP_TRANSFER_ENCODING")
     if coding is not None:
         if coding.lower() != "chunked":
-            # Nobody unpacks bodies here, and a stack of codings is what smuggling is made of.
+            # Bodies are not unpacked here, and smuggling is made of stacked codings.
             raise UnsupportedTransferCoding(coding)
         if length is not None or not is_new:
             raise InvalidHeader("TRANSFER-ENCODING")

@@ -22,9 +22,9 @@ from scoreboard.web.server.request_head import HeadLimits
 _SPREAD_S = 4.0
 # A worker that stops waits so long for the request on a connection that it has just accepted.
 _LAST_WAIT_S = 1.0
-# Who goes away in the middle is no fault of ours.
+# A client that goes away in the middle is no fault of ours.
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
-# What only gunicorn's own loop does. Whoever sets one of these gets that loop.
+# Settings that only gunicorn's own loop obeys: a server with one of them gets that loop.
 _OF_GUNICORN = (
     "protocol", "proxy_protocol", "http_protocols", "http2_cleartext", "header_map", "strip_header_spaces",
     "permit_obsolete_folding", "permit_unconventional_http_method", "permit_unconventional_http_version",
