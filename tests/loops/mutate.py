@@ -49,7 +49,7 @@ LINES = [
 ]  # fmt: skip
 TARGETS = [b"/", b"*", b"/echo", b"http://a/b", b"ftp://a", b"a:1", b"", b"/\xc3\xa9", b"/\x01", b"/a b", b"//a//b",
            b"/%zz",
-           b"/?", b"/#", b"/echo;a", b"/\\", b"/" + b"a" * 4_200, b"http://[::1", b"://a/b", b"/\"<>^`{|}"]  # fmt: skip
+           b"/?", b"/#", b"/echo;a", b"/\\", b"/" + b"a" * 8_300, b"http://[::1", b"://a/b", b"/\"<>^`{|}"]  # fmt: skip
 METHODS = [
     b"GET",
     b"get",

@@ -19,6 +19,8 @@ from scoreboard.local.servers import free_port
 START_WAIT_S = 30.0
 # A loaded machine needs some seconds; a server that waits for ever needs more.
 ANSWER_WAIT_S = 20.0
+# The start asks for them; the echo has no use for them.
+UNUSED = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "REDIS_URL": "redis://127.0.0.1:1/0"}
 OURS = "scoreboard.web.server.worker.StreamWorker"
 GUNICORNS = "tests.loops.reference.ReferenceWorker"
 
@@ -66,7 +68,7 @@ def running(worker_class: str, folder: Path, *options: str) -> Iterator[Server]:
     with log.open("wb") as output:
         # A group of its own, so that the worker goes with its arbiter.
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment_with(), stdout=output, stderr=output, start_new_session=True
+            command, cwd=ROOT, env=environment_with(**UNUSED), stdout=output, stderr=output, start_new_session=True
         )
     server = Server(process, port, log)
     try:

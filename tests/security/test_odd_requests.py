@@ -172,7 +172,7 @@ NO_HTTP: dict[str, bytes] = {
     "HTTP/9.9": b"GET /health HTTP/9.9\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "no line at all": b"\r\n\r\n\r\n\r\nnonsense\r\n\r\n",
-    "a long address": request("GET /" + "a" * 5_000),
+    "a long address": request("GET /" + "a" * 9_000),
     "a long header": request("GET /health", "X-A: " + "a" * 9_000),
     "many headers": request("GET /health", *(f"X-{number}: a" for number in range(100))),
 }  # fmt: skip

@@ -14,7 +14,7 @@ from scoreboard.web.server import connection
 from scoreboard.web.server.connection import Connection, Serving
 from scoreboard.web.server.request_head import HeadLimits
 
-LIMITS = HeadLimits(line=4_094, fields=60, field_size=8_190)
+LIMITS = HeadLimits(line=8_190, fields=60, field_size=8_190)
 GET = b"GET /%b HTTP/1.1\r\nHost: service.test\r\n\r\n"
 CHUNKED = b"POST /chunked HTTP/1.1\r\nHost: service.test\r\nTransfer-Encoding: chunked\r\n\r\n"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
