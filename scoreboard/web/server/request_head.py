@@ -6,6 +6,7 @@ is taken that gunicorn's own parser would refuse: ``tests/loops`` asks both. No 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +36,8 @@ from httptools import (
 END = b"\r\n\r\n"
 # A whole head, as nginx takes it by default. An honest one has a token of 4 KB and as many cookies at most.
 HEAD_MAX_BYTES = 32 * 1024
+# gunicorn's rule for a method.
+_UNKNOWN_METHOD = re.compile(rb"([A-Z0-9!$%&'*+\-.^_`|~]{3,20}) ")
 _VERSIONS = {b"HTTP/1.1": "HTTP/1.1", b"HTTP/1.0": "HTTP/1.0"}
 # Fields that cannot be joined with a comma: a second one makes the request mean two things.
 _SINGLE = frozenset({"HTTP_HOST", "CONTENT_TYPE", "CONTENT_LENGTH"})
@@ -43,7 +46,6 @@ _NOT_IN_TRAILERS = frozenset(
     {"HTTP_HOST", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_TRAILER", "HTTP_AUTHORIZATION", "HTTP_TE"}
 )
 _WRONG: dict[type[HttpParserError], Callable[[str], ParseException]] = {
-    HttpParserInvalidMethodError: InvalidRequestMethod,
     HttpParserInvalidURLError: InvalidRequestLine,
 }
 
@@ -86,12 +88,14 @@ class RequestHead:
 class HeadParser:
     """Takes one head, in as many pieces as it comes, and refuses it at the first wrong byte."""
 
-    __slots__ = ("_fields", "_limits", "_parser", "is_complete")
+    __slots__ = ("_fields", "_limits", "_method", "_parser", "is_complete")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._fields: list[tuple[bytes, bytes]] = []
         self.is_complete = False
+        # One that llhttp does not know; the application says what it takes instead.
+        self._method = b""
         self._parser = HttpRequestParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -109,6 +113,13 @@ class HeadParser:
         except HttpParserUpgrade:
             # As gunicorn: no upgrade is made, and what follows a CONNECT is never read.
             pass
+        except HttpParserInvalidMethodError as error:
+            unknown = None if self._method else _UNKNOWN_METHOD.match(data)
+            if unknown is None:
+                raise InvalidRequestMethod(str(error)) from None
+            self._method = unknown[1]
+            self._parser = HttpRequestParser(self)
+            self.feed(b"GET" + data[len(self._method) :])
         except HttpParserError as error:
             raise _WRONG.get(type(error), InvalidHeader)(str(error)) from None
 
@@ -149,7 +160,7 @@ class HeadParser:
             raise LimitRequestLine(end, self._limits.line)
         method, _, rest = head[:end].partition(b" ")
         target, _, protocol = rest.partition(b" ")
-        if not target or method != self._parser.get_method():
+        if not target or method != (self._method or self._parser.get_method()):
             # llhttp skips empty lines and blanks where they do not belong.
             raise InvalidRequestLine("not three words")
         if (version := _VERSIONS.get(protocol)) is None:
