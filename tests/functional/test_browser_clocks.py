@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.functional import client
 from tests.functional.browser import Page, require_chromium, running_browser
 from tests.functional.client import Player, eventually
 from tests.functional.guest import WAIT_S, Guest
-from tests.functional.proxy import COMPLETE, REFRESH, STREAM, Fault, Proxy
+from tests.functional.proxy import BOARD, COMPLETE, REFRESH, STREAM, Fault, Proxy
 from tests.service import Service, running_service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 ACTION_TTL_S = 8
 ACCESS_TTL_S, REFRESH_TTL_S = 3, 6
 HOUR_MS = 3_600_000
+SCORE = "/v1/users/me/score"
 # The device's clock, which `setClock` sets while the page is open.
 SETTABLE_CLOCK = """
 const RealDate = Date;
@@ -216,6 +217,27 @@ def test_a_completion_whose_answer_was_lost_gets_it_after_its_time(guest: Guest,
         guest.wait_told("result", actionId=action_id, status="applied", newScore=1)
         assert guest.read("scoreboard.queued") == 0
     assert guest.told("dropped") == []
+
+
+def test_a_clock_set_over_a_reload_loses_no_round(arena: Service, page: Page, player: Player) -> None:
+    unreachable = (COMPLETE, STREAM, BOARD, SCORE, REFRESH)
+    with guest_of(arena, page) as guest:
+        guest.open_live(player)
+        guest.start()
+        with ExitStack() as faults:
+            for path in unreachable:
+                faults.enter_context(guest.proxy.broken(path, Fault("drop")))
+            assert guest.finish()["status"] == "queued"
+            # Whatever the device shows now, nobody has told the page what time it is.
+            key = page.inject("{ " + SETTABLE_CLOCK.replace("START", str(25 * HOUR_MS)) + " }")
+            try:
+                guest.open()
+                assert guest.read("scoreboard.queued") == 1
+            finally:
+                page.withdraw(key)
+        guest.page.driver.execute_script("scoreboard.retry()")
+        guest.wait_state("live")
+        guest.wait(lambda: player.score()["score"] == 1, "the round")
 
 
 def test_a_wait_past_its_time_is_said_at_once(guest: Guest, player: Player) -> None:

@@ -41,10 +41,18 @@ DENIALS = {
     "channels throw": "globalThis.BroadcastChannel = class { constructor() { throw new Error('refused'); } };",
     "channels absent": "delete globalThis.BroadcastChannel;",
     "channels silent": replace("BroadcastChannel.prototype", "postMessage", "value: () => {}"),
+    "channels break": "const post = BroadcastChannel.prototype.postMessage; let left = 2;"
+    + replace(
+        "BroadcastChannel.prototype",
+        "postMessage",
+        "value(message) { if (left-- <= 0) throw new Error('closed'); post.call(this, message); }",
+    ),
     "storage throws": replace("window", "localStorage", THROW) + replace("window", "sessionStorage", THROW),
     "storage null": replace("window", "localStorage", "value: null")
     + replace("window", "sessionStorage", "value: null"),
     "storage full": replace("Storage.prototype", "setItem", "value: () => { throw new Error('quota'); }"),
+    "storage forgets": replace("Storage.prototype", "setItem", "value: () => {}"),
+    "storage cannot be read": replace("Storage.prototype", "getItem", "value: () => { throw new Error('refused'); }"),
     "cookies throw": replace("Document.prototype", "cookie", THROW),
     "crypto absent": replace("window", "crypto", "value: undefined"),
     "crypto silent": replace("SubtleCrypto.prototype", "sign", "value: () => new Promise(() => {})"),
@@ -105,6 +113,28 @@ def test_what_is_denied_has_another_way(arena: Service, player: Player, page: Pa
     try:
         with Proxy(arena.url) as proxy:
             play(Guest(page, proxy), player, "polling" if denial in POLLED else "live")
+    finally:
+        page.withdraw(key)
+        page.driver.get("about:blank")
+
+
+@pytest.mark.parametrize(
+    "denial",
+    [
+        "delete globalThis.matchMedia;",
+        "delete globalThis.IntersectionObserver;",
+        "Element.prototype.animate = () => { throw new Error('refused'); };",
+    ],
+)
+def test_a_page_that_may_not_move_is_played_standing_still(arena: Service, page: Page, denial: str) -> None:
+    page.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    key = page.inject(denial)
+    page.complaints()  # Of the tests before.
+    try:
+        page.open(arena.url)
+        page.register(client.new_name())
+        page.play("easy", headline="+10")
+        assert page.complaints() == []
     finally:
         page.withdraw(key)
         page.driver.get("about:blank")

@@ -342,6 +342,42 @@ def test_the_grid_stays_in_place_while_the_first_players_come(start_service: Sta
         assert max(tops) - min(tops) <= 1
 
 
+def test_a_page_opened_in_the_background_has_its_figures_once_it_is_looked_at(
+    arena: Service,
+) -> None:
+    with running_browser() as page:
+        page.open(arena.url)
+        page.register(new_name())
+        front = page.driver.current_window_handle
+        page.driver.switch_to.new_window("tab")
+        tab = page.driver.current_window_handle
+        page.driver.execute_cdp_cmd("Target.activateTarget", {"targetId": front})
+        page.driver.get(arena.url)
+        page.wait_visible("sign-out")
+        page.wait(page.rows, "the board")
+        assert page.driver.execute_script("return document.visibilityState") == "hidden"
+        page.driver.execute_cdp_cmd("Target.activateTarget", {"targetId": tab})
+        # Below the ten: the board does not tell it.
+        page.wait(lambda: page.text("my-rank") != "–", "the own rank")
+        page.wait_text("my-score", "0")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 600), (844, 390), (568, 320), (390, 844), (320, 256)])
+def test_a_round_begins_with_all_its_numbers_in_view(arena: Service, width: int, height: int) -> None:
+    with running_browser(width, height, is_phone=width < 1_000) as page:
+        page.open(arena.url)
+        # As low in the window as it can be pressed.
+        page.driver.execute_script("document.getElementById('start').scrollIntoView({ block: 'end' })")
+        page.deal("hard")
+        edges = page.driver.execute_script(
+            "return [document.getElementById('grid').getBoundingClientRect(),"
+            " document.getElementById('next-number').getBoundingClientRect(), innerHeight];"
+        )
+        grid, following, inner = edges
+        assert grid["top"] >= 0
+        assert max(grid["bottom"], following["bottom"]) <= inner
+
+
 def test_every_place_tells_the_same_of_the_player(arena: Service, admin: Admin) -> None:
     player = client.register(arena.url)
     admin.adjust(player, LARGEST - 20_000)
@@ -457,6 +493,7 @@ def test_signing_out_leaves_nothing_of_the_player(arena: Service) -> None:
         assert [page.find(name).get_property("value") for name in ("username", "email", "password")] == ["", "", ""]
         assert page.text("outcome") == ""
         assert page.text("current-user") == ""
+        assert page.text("clock") == "0.0 s"
         assert not page.find("own-row").is_displayed()
         assert not page.find("chase").is_displayed()
         assert page.find("api-docs").get_attribute("href") == f"{arena.url}/api/docs"

@@ -20,7 +20,7 @@ from tests.functional import client
 from tests.functional.browser import Page, require_chromium, running_browser
 from tests.functional.client import eventually
 from tests.functional.guest import Guest
-from tests.functional.proxy import Proxy
+from tests.functional.proxy import EVERYTHING, Fault, Proxy
 from tests.service import Service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
@@ -114,4 +114,26 @@ def test_what_could_not_be_reached_is_forgotten_once_it_can(service: Service, pa
         page.wait(lambda: UNREACHABLE in page.text("game-note"), "the refusal")
         guest.be_offline(False)
         page.wait_live()
+        page.wait_text("game-note", "")
+
+
+def test_a_gateways_own_page_is_a_service_that_is_away(service: Service, page: Page) -> None:
+    player = client.register(service.url)
+    with Proxy(service.url) as proxy:
+        page.open(proxy.url)
+        page.find("mode-login").click()
+        with proxy.broken(EVERYTHING, Fault("refuse", status=502)):
+            proxy.cut_streams()
+            page.fill(username=player.username, password=player.password)
+            page.find("submit").click()
+            page.wait(lambda: UNREACHABLE in page.text("form-error"), "the refusal")
+            page.wait(lambda: UNREACHABLE in page.text("board-note"), "the cause")
+        page.wait_live(40)
+        page.wait_text("form-error", "")
+        page.sign_in(player.username)
+        with proxy.broken(EVERYTHING, Fault("refuse", status=504)):
+            proxy.cut_streams()
+            page.find("start-game").click()
+            page.wait(lambda: UNREACHABLE in page.text("game-note"), "the refusal")
+        page.wait_live(40)
         page.wait_text("game-note", "")

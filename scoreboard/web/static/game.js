@@ -3,7 +3,7 @@
 import { byId, countDown, make, setText } from "./page/dom.js";
 import { OutcomeView } from "./page/outcome.js";
 import {
-  durationText, pointsText, rankChangeText, refusalText, secondsText, timeText, UNREACHABLE, untilText,
+  durationText, isAway, pointsText, rankChangeText, refusalText, secondsText, timeText, untilText,
 } from "./page/texts.js";
 import { Trail } from "./page/trail.js";
 import { Worth } from "./page/worth.js";
@@ -84,7 +84,7 @@ class Game {
     this.#on("state", ({ state }) => {
       if (state !== "live" && state !== "polling") return;
       this.#outcome.connected();
-      if (UNREACHABLE.includes(this.#noteCode)) this.#note("");
+      if (isAway(this.#noteCode)) this.#note("");
     });
     this.#choose();
     this.#userChanged();
@@ -115,6 +115,7 @@ class Game {
       this.#endWait();
       if (this.trail.isRunning) this.#giveUp("");
       this.#outcome.clear();
+      setText("clock", secondsText(0));
     }
     this.#invite();
   }

@@ -1,7 +1,7 @@
 /** The form for new players and for those who come back. */
 
 import { byId, countDown, setText } from "./dom.js";
-import { durationText } from "./texts.js";
+import { durationText, isAway } from "./texts.js";
 
 /** @typedef {import("../scoreboard.js").ApiError} ApiError */
 
@@ -129,7 +129,7 @@ export class AccountForm {
   /** What concerns no single field: said with the time to wait, until that is over. @param {ApiError} error */
   #explainAll(error) {
     this.#formError(this.#message(error));
-    this.#isAboutNetwork = error.status === 0;
+    this.#isAboutNetwork = isAway(error.code);
     const waitMs = error.retryAfterMs;
     if (!waitMs) return;
     // Read out once, with the alert; shown as it passes.
@@ -143,7 +143,7 @@ export class AccountForm {
 
   /** @param {ApiError} error */
   #message(error) {
-    if (error.status === 0) return "The service cannot be reached. Check your connection and try again.";
+    if (error.status !== 503 && isAway(error.code)) return "The service cannot be reached. Check your connection and try again.";
     if (error.status === 503) return "The service is busy.";
     if (error.status !== 429) return error.message;
     return this.#mode === "login" ? "Too many tries to sign in." : "Too many new accounts from this network just now.";

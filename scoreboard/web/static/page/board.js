@@ -31,7 +31,8 @@ export class BoardView {
     this.announcer = announcer;
     this.body = byId("rows");
     this.own = byId("own-row");
-    new IntersectionObserver(([{ isIntersecting }]) => { this.#isInView = isIntersecting; }).observe(this.body);
+    const Observer = globalThis.IntersectionObserver; // Some browsers are told to have none.
+    if (Observer) new Observer(([{ isIntersecting }]) => { this.#isInView = isIntersecting; }).observe(this.body);
   }
 
   /** @param {string} userId @returns {Row | undefined} the row of a player among the ten */

@@ -3,7 +3,8 @@
  * for stillness, and within a budget, so that a page left open costs next to nothing however busy the board is.
  */
 
-const stillness = matchMedia("(prefers-reduced-motion: reduce)");
+/** A browser that cannot say what the reader prefers, or cannot animate, shows a page without movement. */
+const stillness = globalThis.matchMedia?.("(prefers-reduced-motion: reduce)") ?? { matches: true };
 /** Measured without a graphics card: a move of the board takes some 50 ms of a core, a change without one 10. */
 const AT_ONCE = 3;
 const AGAIN_MS = 15_000;
@@ -16,7 +17,12 @@ const AGAIN_MS = 15_000;
  * @param {KeyframeAnimationOptions} options
  */
 export function animate(element, frames, options) {
-  return stillness.matches ? null : element.animate(frames, options);
+  if (stillness.matches) return null;
+  try {
+    return element.animate(frames, options);
+  } catch {
+    return null; // Decoration only.
+  }
 }
 
 export function isStill() {

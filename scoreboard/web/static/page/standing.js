@@ -2,7 +2,7 @@
 
 import { byId, make, setFigure, setText } from "./dom.js";
 import { animate } from "./motion.js";
-import { pointsText, refusalText, UNREACHABLE, untilText } from "./texts.js";
+import { isAway, pointsText, refusalText, untilText } from "./texts.js";
 
 /** Own scores may be read 30 times a minute; own rounds end seldom enough. */
 const READ_GAP_MS = 3_000;
@@ -30,6 +30,8 @@ export class Standing {
   #dueAt = Infinity;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
+  /** Whether it was time to read while nobody looked. */
+  #isOverdue = false;
 
   /**
    * @param {import("../scoreboard.js").Scoreboard} scoreboard
@@ -42,7 +44,7 @@ export class Standing {
     this.#on("queue", (detail) => this.#showQueue(detail));
     this.#on("state", ({ state }) => {
       const isBack = state === "live" || state === "polling";
-      if (isBack && UNREACHABLE.includes(this.#noteCode)) this.note("");
+      if (isBack && isAway(this.#noteCode)) this.note("");
     });
     this.#on("rank:change", ({ userId, newRank }) => userId === this.#id && this.#ranked(newRank));
     this.#on("score:update", ({ userId, newRank }) => userId === this.#id && this.#ranked(newRank));
@@ -52,6 +54,9 @@ export class Standing {
       this.#readIn(0);
     });
     this.#on("reset", () => this.#readIn(Math.random() * RESET_SPREAD_MS));
+    document.addEventListener("visibilitychange", () => {
+      if (this.#isOverdue) this.#readIn(0);
+    });
   }
 
   get #id() {
@@ -105,7 +110,8 @@ export class Standing {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
       this.#dueAt = Infinity;
-      if (this.scoreboard.user && document.visibilityState === "visible") this.#read();
+      this.#isOverdue = document.visibilityState === "hidden";
+      if (this.scoreboard.user && !this.#isOverdue) this.#read();
     }, at - performance.now());
   }
 

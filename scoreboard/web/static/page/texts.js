@@ -24,6 +24,11 @@ const CAUSES = /** @type {Record<string, string>} */ ({
   TIMEOUT: "The service does not answer.",
 });
 
+/** A gateway's own page in the service's place tells the same as no answer. @param {string | null | undefined} code */
+function known(code) {
+  return /^HTTP_5/.test(code ?? "") ? "NETWORK" : code ?? "";
+}
+
 /**
  * Why the board is not live, and what goes on meanwhile; empty when there is nothing to say.
  *
@@ -33,7 +38,7 @@ const CAUSES = /** @type {Record<string, string>} */ ({
 export function connectionCause(state, { code, reason }) {
   if (state === "live" || state === "paused") return "";
   if (state === "refused") return "This board is for signed-in players.";
-  const cause = CAUSES[code ?? ""] ?? reason ?? "";
+  const cause = CAUSES[known(code)] ?? reason ?? "";
   if (state !== "polling") return cause;
   return `${cause || "Live updates do not come through."} The board is read every few seconds.`;
 }
@@ -83,11 +88,13 @@ const REFUSALS = /** @type {Record<string, string>} */ ({
  * @param {string} [message] the service's own words
  */
 export function refusalText(code, message) {
-  return REFUSALS[code ?? ""] ?? message ?? "It did not count.";
+  return REFUSALS[known(code)] ?? message ?? "It did not count.";
 }
 
-/** Codes of what is over once the service answers again. */
-export const UNREACHABLE = ["NETWORK", "TIMEOUT", "SERVICE_UNAVAILABLE"];
+/** Whether the service is away or busy: over once it answers again. @param {string} code */
+export function isAway(code) {
+  return ["NETWORK", "TIMEOUT", "SERVICE_UNAVAILABLE"].includes(known(code));
+}
 
 /**
  * Until when a round is kept, on the reader's own clock, whatever that shows.

@@ -60,6 +60,8 @@ export class Trail {
     this.#startedAt = performance.now();
     setText("next-number", "1");
     this.#cells[0].focus({ preventScroll: true });
+    // The clock runs: no number may wait below the window's edge. The grid last, where both are too much.
+    for (const id of ["grid-help", "grid"]) byId(id).scrollIntoView({ block: "nearest" });
   }
 
   stop() {

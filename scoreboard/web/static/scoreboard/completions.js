@@ -320,7 +320,9 @@ export class Completions {
     const entries = [];
     for (const key of keys(this.#prefix)) {
       const entry = /** @type {Entry | null} */ (read(key));
-      if (entry?.body?.actionId && this.setup.clock.now() - entry.addedAt < MAX_AGE_MS) entries.push(entry);
+      // The device's clock alone is no proof of age: people set it, and then a kept round would be gone unheard.
+      const isOld = this.setup.clock.isSet && this.setup.clock.now() - (entry?.addedAt ?? 0) >= MAX_AGE_MS;
+      if (entry?.body?.actionId && !isOld) entries.push(entry);
       else remove(key);
     }
     return entries.sort((one, other) => one.addedAt - other.addedAt);

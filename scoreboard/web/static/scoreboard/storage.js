@@ -1,4 +1,7 @@
-/** localStorage as JSON that never throws: private windows, blocked cookies and full disks have none. */
+/**
+ * localStorage as JSON that never throws: private windows, blocked cookies and full disks have none. What cannot be read
+ * back was not stored, whatever the browser said.
+ */
 
 /** What could not be stored; newer than what is there under the same key. @type {Map<string, string>} */
 const memory = new Map();
@@ -17,10 +20,11 @@ export function write(key, value) {
   const text = JSON.stringify(value);
   try {
     localStorage.setItem(key, text);
-    memory.delete(key);
+    if (localStorage.getItem(key) === text) return void memory.delete(key);
   } catch {
-    memory.set(key, text);
+    // Refused, or full.
   }
+  memory.set(key, text);
 }
 
 /** @param {string} key */

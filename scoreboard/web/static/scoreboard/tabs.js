@@ -72,7 +72,12 @@ export class Tabs {
 
   /** Pass on to the tabs that follow; does nothing unless this one leads. @param {object} message */
   publish(message) {
-    if (this.isLeader) this.#channel?.postMessage(message);
+    if (!this.isLeader) return;
+    try {
+      this.#channel?.postMessage(message);
+    } catch {
+      // The channel is gone; the other tabs miss this one's beat, and help themselves.
+    }
   }
 
   /** @param {string} name @param {number} generation @param {LockOptions} options */
