@@ -17,6 +17,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
+from config import ROOT
 from tests.functional.client import eventually, new_name, register
 from tests.functional.contract import Schema, contract_of
 from tests.service import Service
@@ -99,13 +100,14 @@ def test_the_generated_python_client_plays_a_flow(service: Service, python_clien
 
 @pytest.fixture(scope="module")
 def typescript(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the generator, the type checker and the flow."""
+    """A folder with the generator, the type checker, the flow and the browser module's own types."""
     if shutil.which("npm") is None:
         if os.environ.get("CI"):
             pytest.fail("npm is needed")
         pytest.skip("needs npm")
     folder = tmp_path_factory.mktemp("typescript")
     shutil.copytree(HERE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
+    shutil.copy(ROOT / "scoreboard" / "web" / "static" / "scoreboard.d.ts", folder)
     run("npm", "ci", "--no-fund", "--no-audit", "--ignore-scripts", cwd=folder)
     return folder
 

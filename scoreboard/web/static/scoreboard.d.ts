@@ -27,7 +27,7 @@ export interface Board {
   version: number;
   updatedAt: string | null;
   totalPlayers?: number;
-  updatedUser?: { userId: string; oldRank: number | null; newRank: number | null; scoreChange: number };
+  updatedUser?: { userId: string; oldRank: number | null; newRank: number | null; scoreChange: number } | null;
   source?: "stream" | "poll" | "tab";
 }
 
@@ -47,8 +47,15 @@ export interface Action {
 /** Where a completion stands; the score fields are null unless it is applied. */
 export interface Outcome {
   actionId: string;
-  status: "queued" | "accepted" | "applied" | "held" | "rejected" | "expired";
+  status: "queued" | "issued" | "accepted" | "applied" | "held" | "rejected" | "expired" | "failed";
   reason?: string | null;
+  /** Which bound the time broke, as `clock` measured it, ms; null unless the reason is `COMPLETION_TIME`. */
+  reasonDetails?: {
+    clock: "server" | "client";
+    bound: "minimum" | "maximum";
+    boundMs: number;
+    actualMs: number;
+  } | null;
   scoreIncrement?: number | null;
   previousScore?: number | null;
   newScore?: number | null;
@@ -133,7 +140,7 @@ export interface ScoreboardEvents {
     leftTop10: boolean;
   };
   "action:result": Outcome;
-  reset: unknown;
+  reset: { reason: string };
 }
 
 /** A refusal by the service, or (status 0) no answer at all. */
@@ -141,7 +148,7 @@ export class ApiError extends Error {
   constructor(status: number, code: string, message: string, details?: Record<string, any>, retryAfterMs?: number | null);
   /** 0 when the service could not be reached. */
   status: number;
-  /** The service's stable code, `NETWORK` or `TIMEOUT`. */
+  /** The service's stable code; `NETWORK`, `TIMEOUT`, or `HTTP_502` and the like for the page of a gateway. */
   code: string;
   details: Record<string, any>;
   retryAfterMs: number | null;

@@ -12,7 +12,7 @@
  * @property {number} version only grows; an older one than the last is dropped
  * @property {string | null} updatedAt
  * @property {number} [totalPlayers]
- * @property {{userId: string, oldRank: number | null, newRank: number | null, scoreChange: number}} [updatedUser]
+ * @property {{userId: string, oldRank: number | null, newRank: number | null, scoreChange: number} | null} [updatedUser]
  * @property {"stream" | "poll" | "tab"} [source]
  *
  * @typedef {object} Action what the service issued, and when this page got it
@@ -27,8 +27,9 @@
  *
  * @typedef {object} Outcome where a completion stands; the score fields are null unless it is applied
  * @property {string} actionId
- * @property {"queued" | "accepted" | "applied" | "held" | "rejected" | "expired"} status
+ * @property {"queued" | "issued" | "accepted" | "applied" | "held" | "rejected" | "expired" | "failed"} status
  * @property {string | null} [reason]
+ * @property {{clock: "server" | "client", bound: "minimum" | "maximum", boundMs: number, actualMs: number} | null} [reasonDetails]
  * @property {number | null} [scoreIncrement]
  * @property {number | null} [previousScore]
  * @property {number | null} [newScore]
