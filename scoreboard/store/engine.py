@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from scoreboard.store.cut_connections import replace_cut_connections
 from scoreboard.store.patience import CONNECT_S
 from scoreboard.store.pooling import Pooler, apply_settings
 from scoreboard.store.refusals import ServerRefuses, translate
@@ -81,6 +82,7 @@ def make_engine(
         },
     )
     event.listen(engine, "handle_error", translate, retval=True)
+    replace_cut_connections(engine)
     settings = {
         "statement_timeout": f"{statement_timeout_s * 1000:.0f}",
         "lock_timeout": f"{lock_timeout_s * 1000:.0f}",

@@ -149,6 +149,16 @@ CUT = (
 )
 
 
+def test_a_restart_between_two_requests_costs_none(service: Service, owner: sa.Engine) -> None:
+    """As long as the server is away only while nobody asks; each pool has connections that it cut."""
+    player = register(service.url)
+    player.score_point()
+    for _ in range(3):
+        say(owner, CUT)
+        assert try_to_write(service.url) == 201
+        player.score_point()
+
+
 @contextmanager
 def role_service(postgres: LocalServers) -> Iterator[tuple[Service, sa.Engine]]:
     """A service whose role has its rights by grant, and the owner who grants them."""
