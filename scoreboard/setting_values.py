@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
-from psycopg2 import ProgrammingError
+from psycopg2 import OperationalError, ProgrammingError, connect
 from psycopg2.extensions import make_dsn
 from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
@@ -28,6 +28,7 @@ from sqlalchemy.exc import ArgumentError
 # RFC 7518, section 3.3, for RS256.
 _RSA_MIN_BITS = 2048
 _DRIVER = "postgresql+psycopg2://"
+_NO_SOCKET = "/dev/null/none"
 
 
 def postgres_url(value: str) -> str:
@@ -47,7 +48,20 @@ def postgres_url(value: str) -> str:
         raise ValueError("is not an address of the form postgresql://user:password@host:port/name") from None
     except ProgrammingError:
         raise ValueError("has an option behind the ? that libpq does not know") from None
+    _check_postgres_options(options)
     return value
+
+
+def _check_postgres_options(options: Mapping[str, Any]) -> None:
+    """Let libpq read the values, which it does before it connects: to sockets that can't be there, one per host."""
+    hosts = str(options.get("host", "")).split(",")
+    tried = {name: value for name, value in options.items() if name not in ("host", "hostaddr", "password")}
+    try:
+        connect(host=",".join([_NO_SOCKET] * len(hosts)), **tried).close()
+    except OperationalError as error:
+        said = str(error).strip().partition("\n")[0]
+        if said.startswith(("invalid ", "could not match")):
+            raise ValueError(f"libpq says: {said}") from None
 
 
 def private_key(value: str) -> str:

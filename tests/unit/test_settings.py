@@ -134,6 +134,19 @@ def test_every_spelling_of_a_postgres_address_is_accepted(load: Any, raw: str) -
     assert settings.database_url == "postgresql+psycopg2://u:p@db/x?sslmode=require" == settings.database_replica_url
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "postgresql:///x?host=a:1&host=b:2&target_session_attrs=read-write",
+        "postgresql:///x?host=/run/postgresql&port=6432",
+        "postgresql://u:p%40%2F@[::1]:5433/x?connect_timeout=5",
+        "postgresql://u@db/x?hostaddr=192.0.2.1",
+    ],
+)
+def test_what_libpq_takes_is_accepted(load: Any, raw: str) -> None:
+    assert load(DATABASE_URL=raw).database_url == raw.replace("postgresql://", "postgresql+psycopg2://")
+
+
 def test_the_broker_is_redis_unless_it_is_named(load: Any) -> None:
     assert load(REDIS_URL="rediss://cache:6379/0").broker_url == "rediss://cache:6379/0"
     assert load(CELERY_BROKER_URL="redis://broker").broker_url == "redis://broker"
@@ -199,6 +212,10 @@ def test_the_rate_notation_is_flask_limiters(load: Any, rate: str) -> None:
         ("LOG_LEVEL", "LOUD"),
         ("CELERY_BROKER_URL", "nonsense"),
         ("DATABASE_URL", "postgresql://db/x?no_such_option=1"),
+        ("DATABASE_URL", "postgresql://db/x?sslmode=banana"),
+        ("DATABASE_URL", "postgresql://db:99999/x"),
+        ("DATABASE_URL", "postgresql:///x?host=a&host=b&port=1,2,3"),
+        ("DATABASE_REPLICA_URL", "postgresql://db/x?target_session_attrs=writable"),
         ("DATABASE_POOLER", "statement"),
         ("BIND", "localhost:8000"),
         ("BIND", "1.2.3"),
