@@ -1,4 +1,7 @@
-"""The shipped nginx configuration, in a real nginx: TLS, HTTP/2, events at once, addresses that can't be made up."""
+"""The shipped nginx configuration, in a real nginx before a service in production.
+
+TLS, HTTP/2, events at once, addresses that can't be made up, and the page with the cookies of production.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_urlsafe
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 
 from config import ROOT
 from scoreboard.local import LocalServers
 from scoreboard.local.process import KILL_WAIT_S, spawn
 from scoreboard.local.servers import free_port
-from tests.functional.client import eventually
+from tests.functional.browser import running_browser
+from tests.functional.client import eventually, new_name
 from tests.service import Service, open_folder, running_service
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
@@ -32,6 +38,13 @@ pytestmark = pytest.mark.skipif(
 # An event a second is sent; a proxy that buffers keeps them for ever.
 EVENT_BOUND_S = 10.0
 MADE_UP = "203.0.113.9"
+PRODUCTION = {
+    "ENVIRONMENT": "production",
+    "BIND": "127.0.0.1",
+    "JWT_SECRET": token_urlsafe(48),
+    "OPERATOR_TOKEN": token_urlsafe(24),
+    "ACTION_TOKEN_KEYS": Fernet.generate_key().decode(),
+}
 _MAIN = """\
 daemon off;
 user root;
@@ -71,7 +84,7 @@ class Front:
 def front(local_servers: LocalServers) -> Iterator[Front]:
     with ExitStack() as closing:
         settings = {"TRUSTED_PROXIES": "1", "WEB_CONCURRENCY": "1", "HEARTBEAT_S": "1"}
-        service = closing.enter_context(running_service(local_servers, **settings))
+        service = closing.enter_context(running_service(local_servers, **PRODUCTION, **settings))
         folder = closing.enter_context(open_folder())
         make_certificate(folder)
         ports = free_port(), free_port()
@@ -160,3 +173,29 @@ def test_an_address_that_a_caller_made_up_is_not_believed(front: Front) -> None:
     )[-1]
     assert MADE_UP not in line
     assert '"ip":"127.0.0.1"' in line
+
+
+def test_the_page_plays_with_the_cookies_of_production(front: Front) -> None:
+    """Registering, playing, a reload, a second tab, signing out and in: all that sends a cookie's CSRF token."""
+    name = new_name()
+    with running_browser(flags=["--ignore-certificate-errors"]) as page:
+        page.open(front.url)
+        page.register(name)
+        cookies = page.driver.execute_cdp_cmd("Network.getAllCookies", {})["cookies"]
+        assert {each["name"] for each in cookies} == {
+            "__Host-access_token_cookie",
+            "__Host-csrf_access_token",
+            "__Secure-refresh_token_cookie",
+            "__Host-csrf_refresh_token",
+        }
+        page.play("easy", "+10")
+        # As if it had lapsed: the page refreshes, with the other CSRF token.
+        page.driver.execute_cdp_cmd("Network.deleteCookies", {"name": "__Host-access_token_cookie", "url": front.url})
+        page.open(front.url)
+        page.wait_signed_in(name)
+        page.wait_text("my-score", "10")
+        page.find("sign-out").click()
+        page.wait_visible("account-form")
+        page.sign_in(name)
+        page.play("easy", "+10")
+        assert not [each for each in page.complaints() if "403" in each]

@@ -22,7 +22,7 @@ function cookie(name) {
   const pairs = cookies().split("; ");
   const find = (/** @type {string} */ start) => pairs.find((entry) => entry.startsWith(`${start}=`));
   const pair = find(`__Host-${name}`) ?? find(name);
-  return pair ? decodeURIComponent(pair.slice(name.length + 1)) : "";
+  return pair ? decodeURIComponent(pair.slice(pair.indexOf("=") + 1)) : "";
 }
 
 function cookies() {
