@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import re
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -32,6 +31,7 @@ from scoreboard.services.action_tokens import TicketClaims
 from scoreboard.services.sessions import SignIn
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.sessions import Caller
+from scoreboard.web.bearer import bearer_token, has_bearer
 from scoreboard.web.parts import current_operation, current_parts
 from scoreboard.web.verified_tokens import AccessClaims
 
@@ -42,10 +42,6 @@ _CLOCKS_APART_S = 86_400
 # Two processes know the database's clock to some milliseconds, and the times in a token are whole seconds.
 _SAME_CLOCK_S = 2
 CSRF_HEADER = "X-CSRF-TOKEN"
-_SPACES = re.compile(r"[ \t]+")
-_SCHEME_AND_TOKEN = 2
-# A scheme and, behind a space, what it says; a bare word or a parameter is none.
-_NEW_CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9._~+-]*(?:[ \t]+[^\s=]|$)")
 _API_PATH, _REFRESH_PATH = "/v1", "/v1/auth"
 
 
@@ -263,51 +259,6 @@ def stream_ticket() -> str | None:
 
 def _cookie_of(use: str) -> str:
     return str(current_app.config[f"JWT_{use.upper()}_COOKIE_NAME"])
-
-
-def bearer_token() -> str | None:
-    """The bearer token of this request; None without one, also where there are other credentials only.
-
-    Schemes have no case. ``Basic`` and its like belong to a gate in front, and say nothing here.
-    Raises InvalidToken for a bearer that is malformed, or two of them.
-    """
-    header = request.headers.get("Authorization", "")
-    # What nearly all send. A known token costs less than a second look at its form.
-    if header.startswith("Bearer ") and (plain := header[7:]).isascii() and _is_token(plain):
-        return plain
-    credentials = (_SPACES.split(each) for each in _credentials(header))
-    bearers = [words for words in credentials if words[0].lower() == "bearer"]
-    if not bearers:
-        return None
-    if len(bearers) > 1 or len(bearers[0]) != _SCHEME_AND_TOKEN or "," in bearers[0][1]:
-        raise InvalidToken
-    return bearers[0][1]
-
-
-def has_bearer() -> bool:
-    """Whether a bearer token, good or bad, comes with this request: then cookies don't count."""
-    try:
-        return bearer_token() is not None
-    except InvalidToken:
-        return True
-
-
-def _is_token(text: str) -> bool:
-    return bool(text) and not any(each in text for each in " \t,")
-
-
-def _credentials(header: str) -> list[str]:
-    """Each scheme with what follows it, of one header or of several joined by commas.
-
-    What has no scheme of its own, as the parameters of Digest, belongs to the credentials before it.
-    """
-    found: list[str] = []
-    for part in filter(None, (part.strip(" \t") for part in header.split(","))):
-        if not found or _NEW_CREDENTIALS.match(part):
-            found.append(part)
-        else:
-            found[-1] += f",{part}"
-    return found
 
 
 def _has_csrf_proof(claims: AccessClaims) -> bool:

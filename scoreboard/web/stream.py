@@ -26,7 +26,8 @@ from scoreboard.live.mailbox import Mailbox, Outlet
 from scoreboard.services.action_tokens import TicketClaims
 from scoreboard.store.sessions import Caller
 from scoreboard.web import answers, schemas
-from scoreboard.web.auth import current_caller, has_bearer, optional_caller, stream_ticket
+from scoreboard.web.auth import current_caller, optional_caller, stream_ticket
+from scoreboard.web.bearer import has_bearer
 from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.origin import client_address
 from scoreboard.web.parts import Parts, current_parts

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterator
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -24,6 +23,7 @@ from scoreboard.services.figures import check_parts, check_postgres, check_readi
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.web import answers
 from scoreboard.web.auth import optional_caller
+from scoreboard.web.bearer import bears
 from scoreboard.web.operation import Access, Operation, answer
 from scoreboard.web.parts import Parts, current_parts
 
@@ -159,10 +159,7 @@ def _check_operator() -> None:
     settings = current_parts().settings
     if not settings.is_production:
         return
-    # The whole of it: an operator's token may hold spaces and commas, which a JWT doesn't.
-    scheme, _, given = request.headers.get("Authorization", "").strip().partition(" ")
-    expected = settings.operator_token
-    if expected and scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), expected.encode()):
+    if settings.operator_token and bears(settings.operator_token):
         return
     caller = optional_caller()
     if caller is None:
