@@ -85,7 +85,7 @@ class Service:
         return subprocess.run(
             [sys.executable, "-m", "scoreboard", *arguments],
             cwd=ROOT,
-            env=environment_with(**self.settings_env, **environment),
+            env=environment_with(**{**self.settings_env, **environment}),
             capture_output=True,
             text=True,
             timeout=120,

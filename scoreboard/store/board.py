@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import psycopg2
 import sqlalchemy as sa
 
 from scoreboard.domain.standings import Board, Entry, RawStanding, Standing, microseconds
+from scoreboard.store.driver_errors import give_up
 from scoreboard.store.tables import users
 
 _VISIBLE = sa.text("status <> 'banned' AND NOT is_hidden")
@@ -160,7 +162,10 @@ def stream_raw_standings(connection: sa.Connection, *, batch: int) -> Generator[
 
     The rows are the driver's own: SQLAlchemy's would cost more than all the rest.
     """
-    with closing(connection.connection.cursor(name="standings")) as cursor:
-        cursor.execute(_RAW_STANDINGS)
-        while rows := cursor.fetchmany(batch):
-            yield rows
+    try:
+        with closing(connection.connection.cursor(name="standings")) as cursor:
+            cursor.execute(_RAW_STANDINGS)
+            while rows := cursor.fetchmany(batch):
+                yield rows
+    except psycopg2.Error as error:
+        raise give_up(connection, _RAW_STANDINGS, error) from error

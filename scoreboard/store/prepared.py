@@ -14,10 +14,9 @@ from uuid import UUID
 
 import psycopg2
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
+from scoreboard.store.driver_errors import give_up
 from scoreboard.store.pooling import LOCAL_SETTINGS, settings_due
-from scoreboard.store.refusals import ServerRefuses, meaning_of
 
 _PARAMETER = re.compile(r"\$(\d+)")
 
@@ -77,18 +76,7 @@ def _rows(connection: sa.Connection, sql: str, arguments: Sequence[object]) -> l
         cursor.execute(settings_due(connection, cursor) + sql, arguments)
         return list(cursor.fetchall()) if cursor.description else []
     except psycopg2.Error as error:
-        meaning = meaning_of(error)
-        is_lost = meaning.is_connection_bad if meaning else False
-        is_lost = is_lost or connection.dialect.is_disconnect(error, connection.connection, cursor)  # type: ignore[arg-type]
-        if is_lost:
-            connection.invalidate(error)
-            # Those in the pool have most likely gone the same way: each would fail its next user once more.
-            connection.engine.dispose()
-        if meaning:
-            raise ServerRefuses(sql, None, error, hide_parameters=True, connection_invalidated=is_lost) from error
-        raise DBAPIError.instance(
-            sql, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=is_lost
-        ) from error
+        raise give_up(connection, sql, error) from error
     except BaseException as error:
         if not isinstance(error, Exception):
             connection.invalidate(error)

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from contextlib import closing
 from datetime import datetime
 
+import psycopg2
 import sqlalchemy as sa
 
 from scoreboard.domain.ledger import GENESIS
+from scoreboard.store.driver_errors import give_up
 
 # What COPY's text format reads as something else.
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -44,5 +46,9 @@ def copy_sessions(connection: sa.Connection, sessions: Iterable[tuple[str, str, 
 
 
 def _copy(connection: sa.Connection, target: str, lines: list[str]) -> None:
-    with closing(connection.connection.cursor()) as cursor:
-        cursor.copy_expert(f"COPY {target} FROM STDIN", io.StringIO("".join(lines)))
+    copy = f"COPY {target} FROM STDIN"
+    try:
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.copy_expert(copy, io.StringIO("".join(lines)))
+    except psycopg2.Error as error:
+        raise give_up(connection, copy, error) from error

@@ -15,7 +15,7 @@ from honcho.environ import parse_procfile
 
 from config import ROOT, environment_with
 from scoreboard.local.servers import free_port
-from tests.service import Service
+from tests.service import Service, fresh_database
 
 PROCFILE = parse_procfile((ROOT / "Procfile").read_text(encoding="utf-8")).processes
 PROCESSES = {**PROCFILE, "cli": "python -m scoreboard verify", "run": "python -m scoreboard run"}
@@ -49,6 +49,15 @@ def test_a_wrong_setting_is_a_line_in_every_process(service: Service, setting: s
         said = (done.stdout + done.stderr).splitlines()
         assert (done.returncode, len(said)) == (2, 1), (name, said)
         assert said[0].startswith(f"{setting}: "), (name, said)
+
+
+@pytest.mark.parametrize("command", ["verify", "rebuild", "retry"])
+def test_a_database_without_tables_is_a_line_in_every_command(service: Service, command: str) -> None:
+    done = service.run(command, DATABASE_URL=fresh_database(service.database_url))
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 1
+    assert line.startswith("PostgreSQL (DATABASE_URL) can't be used: ")
+    assert "scoreboard migrate" in line
 
 
 def test_servers_that_are_not_named_are_a_line_in_every_process(service: Service) -> None:
