@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from config import ROOT
+from config import ROOT, Settings
 from scoreboard.domain.actions import ActionType, points_for
 from scoreboard.services.catalogue import Catalogue, CatalogueError, load_catalogue
 from tests.snippets import snippets
@@ -112,6 +112,13 @@ def test_an_example_is_worth_what_its_table_says(heading: str, tmp_path: Path) -
         elapsed_ms = int(cells[0]) if heading == "Points for speed" else 0
         points = int(cells[1] if reported is not None or elapsed_ms else cells[0])
         assert points_for(action_type, says, reported, elapsed_ms) == points
+
+
+def test_the_first_catalogue_is_started_with_tokens_that_live_as_long_as_its_action(tmp_path: Path) -> None:
+    _, action_type = loaded(tmp_path, "A first catalogue")
+    (start,) = (each.text for each in snippets(PAGE) if "make run" in each.text)
+    ttl_s = re.search(r"ACTION_TOKEN_TTL_S=(\d+)", start)
+    assert int(ttl_s[1] if ttl_s else Settings().action_token_ttl_s) * 1_000 >= action_type.max_time_ms
 
 
 def test_the_other_examples_load(tmp_path: Path) -> None:
