@@ -7,6 +7,7 @@ import resource
 import stat
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ from scoreboard.scheduling import calm_scheduling
 from scoreboard.start import load_settings
 
 _settings = load_settings(listens=True)
+
+# Trying the settings imports redis-py before gevent patches. Only its asyncio half keeps names of ssl, and nothing
+# uses that half.
+warnings.filterwarnings("ignore", message="Monkey-patching ssl after ssl has already been imported")
 
 
 def _raise_open_files_limit() -> int:

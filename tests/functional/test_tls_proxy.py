@@ -175,6 +175,10 @@ def test_an_address_that_a_caller_made_up_is_not_believed(front: Front) -> None:
     assert '"ip":"127.0.0.1"' in line
 
 
+def test_the_start_warns_of_nothing(front: Front) -> None:
+    assert not [each for each in front.service.lines if each.startswith("web") and "py.warnings" in each]
+
+
 def test_the_page_plays_with_the_cookies_of_production(front: Front) -> None:
     """Registering, playing, a reload, a second tab, signing out and in: all that sends a cookie's CSRF token."""
     name = new_name()
