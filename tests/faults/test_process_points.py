@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import resources
 
 import pytest
+import redis
 import sqlalchemy as sa
 
 from scoreboard.live import broker
+from scoreboard.live.server_run import _with_run
 from tests.faults.conftest import StartTrial
 from tests.faults.crowd import Crowd
 from tests.faults.driver import Driver
@@ -67,10 +68,11 @@ class Point:
     is_short: bool = True
 
 
-def _script(name: str) -> bytes:
-    """How a call of this script begins on the wire."""
-    source = resources.files("scoreboard.live").joinpath("scripts", f"{name}.lua").read_bytes()
-    return hashlib.sha1(source).hexdigest().encode()  # noqa: S324  # Redis' own name for it
+def _script(roads: Roads, name: str) -> bytes:
+    """How a call of this script begins on the wire: its text holds the run of the server."""
+    with redis.Redis.from_url(roads.service.direct_env["REDIS_URL"]) as client:
+        source = _with_run(name, str(client.info("server")["run_id"]))
+    return hashlib.sha1(source.encode()).hexdigest().encode()  # noqa: S324  # Redis' own name for it
 
 
 POINTS = (
@@ -95,12 +97,12 @@ POINTS = (
     Point(
         "after the commit, before Redis",
         "worker",
-        lambda roads: (roads.worker_redis, roads.worker_redis.hold(_script("apply_standings"))),
+        lambda roads: (roads.worker_redis, roads.worker_redis.hold(_script(roads, "apply_standings"))),
     ),
     Point(
         "after Redis, before the events",
         "worker",
-        lambda roads: (roads.worker_redis, roads.worker_redis.hold(_script("publish"))),
+        lambda roads: (roads.worker_redis, roads.worker_redis.hold(_script(roads, "publish"))),
     ),
     Point(
         "after the events, before the note that they are out",

@@ -111,8 +111,10 @@ class PlayerSteps(RuleBasedStateMachine):
             "clear": ({"flagged"}, "active"),
         }[act]
         changed = getattr(self.world.moderation(is_up=is_up), act)(player.id, "a reason")
-        if act == "clear" and player.status == "banned" and player.status_before_ban == "flagged":
-            player.status_before_ban = "active"
+        waiting = {"flag": "flagged", "clear": "active"}.get(act, player.status_before_ban)
+        if player.status == "banned" and player.status_before_ban != waiting:
+            # It comes into force with the end of the ban.
+            player.status_before_ban = waiting
             player.note()
             self._publish_note(player, is_up=is_up)
         if player.status in before:

@@ -35,7 +35,9 @@ HTML = [
     "<math><mi xlink:href=x>",
 ]
 TEMPLATES = ["{{7*7}}{%if 1%}", "${7*7}#{7*7}<%=7*7%>", "{{config}}", "__proto__", "constructor"]
-# A name may not have these; other fields may.
-HIDDEN = ["a\u202egnp.exe", "a\u2028b\u2029c", "a\u2066b\u2069", "a\x1b[31mb", "a\x7f\x85b", "a\r\nb: c", "a\0b"]
+# Neither a name nor a reason may have these; other fields may.
+TURNING = ["a\u202egnp.exe", "a\u2028b\u2029c", "a\u2066b\u2069", "a\x1b[31mb", "a\x7f\x85b", "a\0b"]
+# A name may not have these.
+HIDDEN = [*TURNING, "a\r\nb: c"]
 
 TEXTS = [*SQL, *HTML, *TEMPLATES, *HIDDEN]

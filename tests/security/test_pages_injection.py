@@ -30,7 +30,7 @@ from tests.functional.client import (
     registration,
 )
 from tests.functional.contract import Operation, contract_of
-from tests.security.pages_payloads import HIDDEN, HTML, SQL, TEMPLATES, TEXTS
+from tests.security.pages_payloads import HIDDEN, HTML, SQL, TEMPLATES, TEXTS, TURNING
 from tests.service import Service
 
 REASON = {"reason": "a test"}
@@ -259,9 +259,12 @@ def test_passwords_and_addresses_are_taken_as_they_are(world: World) -> None:
 
 def test_reasons_and_user_agents_are_recorded_as_they_were_given(world: World) -> None:
     player = register(world.service.url)
-    texts = [text for text in TEXTS if "\0" not in text]
+    texts = [text for text in TEXTS if text not in TURNING]
     for text in texts:
         world.admin.act(player.id, "adjust", amount=1, reason=text)
+    for text in TURNING:
+        refused = world.admin.api.post(f"/v1/admin/users/{player.id}/adjust", {"amount": 1, "reason": text})
+        assert_refused(refused, 400, "VALIDATION_FAILED", "reason")
     events = pages(world.admin.api, "/v1/admin/audit", userId=player.id, event="score.adjusted")
     assert [event["details"]["reason"] for event in reversed(events)] == texts
     assert [item["reason"] for item in reversed(player.history())] == texts
