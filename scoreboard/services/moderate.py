@@ -74,30 +74,24 @@ class Moderation:
 
     def flag(self, user_id: UUID, reason: str) -> Account:
         """Mark as suspicious: one completion a minute from now on, or from the end of a ban on."""
-
-        def change(connection: sa.Connection, user: User) -> User | None:
-            if user.is_banned and user.status_before_ban is not Status.FLAGGED:
-                changed = users.change_user(connection, user_id, status_before_ban=Status.FLAGGED.value)
-            elif user.status is Status.ACTIVE:
-                changed = users.change_user(connection, user_id, status=Status.FLAGGED.value)
-            else:
-                return None
-            self._audit(connection, "user.flagged", user_id, reason)
-            return changed
-
-        return self._change(user_id, change)
+        return self._judge(user_id, reason, "user.flagged", Status.FLAGGED)
 
     def clear(self, user_id: UUID, reason: str) -> Account:
         """Take the suspicion back; a ban stays, and what it gives back in the end is an account that is not flagged."""
+        return self._judge(user_id, reason, "user.cleared", Status.ACTIVE)
+
+    def _judge(self, user_id: UUID, reason: str, event: str, status: Status) -> Account:
+        """Make the account flagged or active; that of a banned one waits for the end of the ban."""
 
         def change(connection: sa.Connection, user: User) -> User | None:
-            if user.is_banned and user.status_before_ban is Status.FLAGGED:
-                changed = users.change_user(connection, user_id, status_before_ban=Status.ACTIVE.value)
-            elif user.status is Status.FLAGGED:
-                changed = users.change_user(connection, user_id, status=Status.ACTIVE.value)
-            else:
+            present = (user.status_before_ban or Status.ACTIVE) if user.is_banned else user.status
+            if present is status:
                 return None
-            self._audit(connection, "user.cleared", user_id, reason)
+            if user.is_banned:
+                changed = users.change_user(connection, user_id, status_before_ban=status.value)
+            else:
+                changed = users.change_user(connection, user_id, status=status.value)
+            self._audit(connection, event, user_id, reason)
             return changed
 
         return self._change(user_id, change)
