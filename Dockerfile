@@ -1,11 +1,12 @@
 # The interpreter that requirements.txt was made with.
 ARG BASE=python:3.11-slim-trixie
 FROM ${BASE} AS build
-COPY requirements-pip.txt requirements.txt /
+COPY requirements/pip.txt /requirements/
+COPY requirements.txt /
 # Wheels only, so no compiler is needed; psycogreen has none, but is pure Python, and built with the locked setuptools.
 # Nothing installs anything in the finished image.
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes --requirement /requirements-pip.txt \
+    && /venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes --requirement /requirements/pip.txt \
     && /venv/bin/pip install --no-cache-dir --only-binary :all: --no-binary psycogreen --no-build-isolation \
         --require-hashes --requirement /requirements.txt \
     && /venv/bin/pip uninstall --yes setuptools pip

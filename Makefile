@@ -90,12 +90,13 @@ format: $(DEV_INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Newer versions of everything; `make LOCK_OPTIONS= lock` only adds what requirements*.in newly name.
+# Newer versions of everything; `make LOCK_OPTIONS= lock` only adds what requirements/*.in newly name.
 LOCK_OPTIONS ?= --upgrade
 # In this order: later ones take over the versions of earlier ones.
-LOCKS := requirements requirements-local requirements-dev requirements-pip requirements-tools
+LOCKS := local dev pip tools
 lock: $(TOOLS_INSTALLED)
-	set -e; for name in $(LOCKS); do $(LOCK) $(LOCK_OPTIONS) -o $$name.txt $$name.in; done
+	$(LOCK) $(LOCK_OPTIONS) -o requirements.txt requirements/service.in
+	set -e; for name in $(LOCKS); do $(LOCK) $(LOCK_OPTIONS) -o requirements/$$name.txt requirements/$$name.in; done
 
 # Whether a vulnerability is known in anything the lock files name. Ends with 1 when there is, with 3 when the service
 # could not be asked about everything (make says "Error 3"). Another one: make AUDIT_OPTIONS="-s pypi" audit
@@ -121,7 +122,7 @@ define environment
 	$(if $(shell $(PYTHON) -c 'import ensurepip, venv; print("ok")' 2>/dev/null),,$(error This Python cannot make virtual environments; on Debian: apt-get install python3-venv))
 	@echo "Installing $(2) into $(1); only this once"
 	@$(PYTHON) -m venv $(1)
-	@$(1)/bin/$(PIP) install --require-hashes --requirement requirements-pip.txt
+	@$(1)/bin/$(PIP) install --require-hashes --requirement requirements/pip.txt
 	@# What has no wheel is built with the locked setuptools, not with whatever an isolated build would fetch.
 	@$(1)/bin/$(PIP) install --no-build-isolation --require-hashes --requirement $(2)
 endef
@@ -130,13 +131,13 @@ endef
 editable = @PYTHONWARNINGS=ignore $(BIN)/$(PIP) install --no-deps --no-build-isolation --editable .
 
 # Made again when the requirements change. Each list holds all of the one before it.
-$(INSTALLED): requirements-local.txt requirements-pip.txt pyproject.toml
-	$(call environment,$(VENV),requirements-local.txt)
+$(INSTALLED): requirements/local.txt requirements/pip.txt pyproject.toml
+	$(call environment,$(VENV),requirements/local.txt)
 	$(editable)
 	@touch $@
 
-$(DEV_INSTALLED): requirements-dev.txt requirements-pip.txt pyproject.toml
-	$(call environment,$(VENV),requirements-dev.txt)
+$(DEV_INSTALLED): requirements/dev.txt requirements/pip.txt pyproject.toml
+	$(call environment,$(VENV),requirements/dev.txt)
 	$(editable)
 	@touch $(INSTALLED) $@
 
@@ -146,6 +147,6 @@ $(FRONTEND_INSTALLED): frontend/package-lock.json
 	@npm ci --prefix frontend --ignore-scripts --no-audit --no-fund --loglevel=error > /dev/null
 	@touch $@
 
-$(TOOLS_INSTALLED): requirements-tools.txt requirements-pip.txt
-	$(call environment,$(TOOLS_VENV),requirements-tools.txt)
+$(TOOLS_INSTALLED): requirements/tools.txt requirements/pip.txt
+	$(call environment,$(TOOLS_VENV),requirements/tools.txt)
 	@touch $@

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# requirements-dev.txt holds all of the others but pip's and the tools' own; requirements-tools.txt holds pip.
-LOCKS = ("requirements-dev.txt", "requirements-tools.txt")
+# requirements/dev.txt holds all of the others but pip's and the tools' own; requirements/tools.txt holds pip.
+LOCKS = ("requirements/dev.txt", "requirements/tools.txt")
 DEPLOYED = "requirements.txt"
 # One request a package, and about 200 packages: a service that answers at all is done in a minute or two.
 ANSWER_WAIT_S = 300

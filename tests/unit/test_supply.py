@@ -115,7 +115,7 @@ def test_what_is_wrong_with_a_bill_is_said(found: dict[str, Any], line: str) -> 
     assert line in sbom.problems(bill(found), {"flask": "3.1.3"})
 
 
-LOCKS = sorted(path.name for path in ROOT.glob("requirements*.txt"))
+LOCKS = ["requirements.txt", *sorted(f"requirements/{path.name}" for path in (ROOT / "requirements").glob("*.txt"))]
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -129,7 +129,7 @@ def test_every_line_of_a_lock_has_a_version_and_hashes(name: str) -> None:
 def test_the_locks_agree() -> None:
     """Each list is installed on top of another."""
     versions: dict[str, set[str]] = {}
-    for name in (each for each in LOCKS if each != "requirements-tools.txt"):
+    for name in (each for each in LOCKS if each != "requirements/tools.txt"):
         for package, version in pinned((ROOT / name).read_text(encoding="utf-8")).items():
             versions.setdefault(package, set()).add(version)
     assert {package: found for package, found in versions.items() if len(found) > 1} == {}
