@@ -13,17 +13,16 @@ from flask.json.provider import JSONProvider
 from config import Settings
 from scoreboard.logs import configure_logging
 from scoreboard.tracing import init_tracing, log_processors
-from scoreboard.web import stream
-from scoreboard.web.auth import access_token, init_auth, load_caller
-from scoreboard.web.cross_origin import allow_origins
-from scoreboard.web.errors import register_errors
-from scoreboard.web.forwarded import trust_proxies
-from scoreboard.web.limits import init_limits
-from scoreboard.web.observe import add_request_id, init_observation
-from scoreboard.web.parts import EXTENSION, build_parts
+from scoreboard.web.api.errors import register_errors
+from scoreboard.web.bootstrap import EXTENSION, build_components
+from scoreboard.web.door.callers import access_token, init_auth, load_caller
+from scoreboard.web.door.cross_origin import allow_origins
+from scoreboard.web.door.forwarded import trust_proxies
+from scoreboard.web.door.rate_limits import init_limits
+from scoreboard.web.door.request_log import add_request_id, init_observation
 from scoreboard.web.server.bodies import BODY_MAX_BYTES
 from scoreboard.web.static_files import init_static_files, static_files
-from scoreboard.web.views import accounts, actions, admin, leaderboard, operations, pages, players
+from scoreboard.web.views import accounts, actions, admin, leaderboard, operations, pages, players, stream
 
 
 class OrjsonProvider(JSONProvider):
@@ -60,7 +59,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     init_tracing(settings, "web", app)
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
-    parts = app.extensions[EXTENSION] = build_parts(settings)
+    components = app.extensions[EXTENSION] = build_components(settings)
     init_static_files(app, settings)
     if settings.trusted_proxies:
         app.wsgi_app = trust_proxies(  # type: ignore[assignment]  # as the gate below
@@ -73,7 +72,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(module.blueprint)
     init_limits(app, settings)
     register_errors(app)
-    app.wsgi_app = parts.admission.gate(app.wsgi_app)  # type: ignore[assignment]
+    app.wsgi_app = components.admission.gate(app.wsgi_app)  # type: ignore[assignment]
     if settings.cors_origins:
         allow_origins(app, settings.cors_origins)
     return app

@@ -24,17 +24,17 @@ from celery import Celery
 from uuid_utils.compat import uuid7
 
 from benchmarks.report import Latency
-from scoreboard.live.broker import Ringer, make_celery
 from scoreboard.live.connection import make_client
-from scoreboard.live.doorbell import BATCH_MAX, Doorbell
-from scoreboard.live.events import EventLog
+from scoreboard.live.queue.app import Ringer, make_celery
+from scoreboard.live.queue.doorbell import BATCH_MAX, Doorbell
 from scoreboard.live.standings import Standings
+from scoreboard.live.stream.events import EventLog
 from scoreboard.local import LocalServers
 from scoreboard.local.supervisor import Supervisor
-from scoreboard.services.housekeeping import keep_house
-from scoreboard.services.passwords import Passwords
-from scoreboard.services.rebuild_board import rebuild_board
-from scoreboard.services.seed import seed_players
+from scoreboard.services.accounts.passwords import Passwords
+from scoreboard.services.boards.build import rebuild_board
+from scoreboard.services.upkeep.housekeeping import keep_house
+from scoreboard.services.upkeep.seed import seed_players
 from scoreboard.store import actions as action_store
 from scoreboard.store.engine import Database, make_engine
 from scoreboard.store.migrate import upgrade

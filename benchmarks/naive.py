@@ -31,11 +31,11 @@ from scoreboard.domain.errors import (
     ScoreboardError,
     TooManyOpenActions,
 )
-from scoreboard.services.action_tokens import token_hash
-from scoreboard.services.catalogue import Catalogue, load_catalogue
+from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
+from scoreboard.services.actions.tokens import token_hash
 from scoreboard.store.tables import actions, sessions, users
-from scoreboard.web.auth import AUDIENCE, ISSUER
-from scoreboard.web.schemas import ActionCompletion, ActionRequest
+from scoreboard.web.api.requests import ActionCompletion, ActionRequest
+from scoreboard.web.door.callers import AUDIENCE, ISSUER
 
 
 def create_app() -> Flask:

@@ -16,7 +16,7 @@ from scoreboard.domain import ledger
 from scoreboard.domain.actions import ActionType, State, points_for, time_at
 from scoreboard.domain.ledger import LedgerEntry
 from scoreboard.domain.rules import BURST_WINDOW, Completion, Consequence, History, Verdict, judge
-from scoreboard.services.catalogue import Catalogue, load_catalogue
+from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
 from scoreboard.store.signals import SignalRow, record
 from scoreboard.store.tables import actions, audit_log, score_history, users
 

@@ -27,11 +27,11 @@ from config import ROOT, environment_with
 from scoreboard.domain.events import UPDATE, UpdatedUser, board_event
 from scoreboard.domain.standings import TOP_SIZE, Board, Entry, Standing, microseconds
 from scoreboard.live.connection import make_client
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
+from scoreboard.live.stream.events import EventLog
 from scoreboard.local.servers import free_port
 from scoreboard.local.supervisor import Supervisor
-from scoreboard.services.publish import entries_after
+from scoreboard.services.boards.publish import entries_after
 from tests.service import Service
 
 PROCESSES = 2

@@ -34,8 +34,8 @@ from benchmarks.servers import (
 )
 from benchmarks.usage import CpuMeter, Memory, memory_of, wait_until_idle
 from config import ROOT
-from scoreboard.live.events import Position
-from scoreboard.live.frames import frame
+from scoreboard.live.stream.events import Position
+from scoreboard.live.stream.frames import frame
 from scoreboard.local import LocalServers
 from tests.service import open_folder, running_service
 

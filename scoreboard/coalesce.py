@@ -34,7 +34,7 @@ _WAIT_S = 14.0
 _LOOK_S = 0.5
 
 
-class _Place(Generic[Item, Answer]):
+class _Waiter(Generic[Item, Answer]):
     """One who asks: the item, and a lock that opens when there is news."""
 
     __slots__ = ("answer", "error", "is_leader", "is_over", "item", "news", "since")
@@ -51,7 +51,7 @@ class _Place(Generic[Item, Answer]):
         self.news.acquire()
 
 
-class Gather(Generic[Item, Answer]):
+class Coalescer(Generic[Item, Answer]):
     """Call it with an item, from any thread or greenlet; ``ask`` gets the items of all who are there.
 
     ``ask`` returns an answer or an exception for each item, in their order; what it
@@ -71,11 +71,11 @@ class Gather(Generic[Item, Answer]):
         self._waiting_max = waiting_max
         self._wait_s = wait_s
         self._lock = threading.Lock()
-        self._waiting: deque[_Place[Item, Answer]] = deque()
+        self._waiting: deque[_Waiter[Item, Answer]] = deque()
         self._is_asking = False
         # How many shared the latest question, and who of them waits for its answer.
         self._shared_by = 0
-        self._asked: list[_Place[Item, Answer]] = []
+        self._asked: list[_Waiter[Item, Answer]] = []
         self._watch: threading.Thread | None = None
 
     @property
@@ -85,41 +85,41 @@ class Gather(Generic[Item, Answer]):
 
     def __call__(self, item: Item) -> Answer:
         """The answer to this item. Raises ServiceUnavailable when too many wait or no answer comes, and its error."""
-        place: _Place[Item, Answer] = _Place(item)
+        waiter: _Waiter[Item, Answer] = _Waiter(item)
         with self._lock:
             if not self._is_asking:
-                self._is_asking = place.is_leader = True
+                self._is_asking = waiter.is_leader = True
             elif len(self._waiting) < self._waiting_max:
-                self._waiting.append(place)
+                self._waiting.append(waiter)
             else:
                 raise ServiceUnavailable(1)
-        if not place.is_leader:
-            self._wait(place)
-        if place.is_leader:
-            self._lead(place)
-        if place.error is not None:
-            raise place.error
-        return place.answer  # type: ignore[return-value]  # set when there is no error
+        if not waiter.is_leader:
+            self._wait(waiter)
+        if waiter.is_leader:
+            self._lead(waiter)
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.answer  # type: ignore[return-value]  # set when there is no error
 
-    def _wait(self, place: _Place[Item, Answer]) -> None:
+    def _wait(self, waiter: _Waiter[Item, Answer]) -> None:
         if self._watch is None:
             self._start_watch()
         try:
-            place.news.acquire()
+            waiter.news.acquire()
         except BaseException:
             # Interrupted: a waiter that has just been made the leader hands that on.
             with self._lock:
-                place.is_over = True
-                if place in self._waiting:
-                    self._waiting.remove(place)
-            if place.is_leader:
+                waiter.is_over = True
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+            if waiter.is_leader:
                 self._hand_over()
             raise
 
     def _start_watch(self) -> None:
         with self._lock:
             if self._watch is None:
-                self._watch = threading.Thread(target=self._send_away_late_ones, name="gather-watch", daemon=True)
+                self._watch = threading.Thread(target=self._send_away_late_ones, name="coalesce-watch", daemon=True)
                 self._watch.start()
 
     def _send_away_late_ones(self) -> None:
@@ -129,14 +129,14 @@ class Gather(Generic[Item, Answer]):
                 latest = time.monotonic() - self._wait_s
                 # Those behind a question that gets no answer, and those who wait for the next one.
                 late = [each for each in (*self._asked, *self._waiting) if each.since < latest and not each.is_over]
-                for place in late:
-                    if place in self._waiting:
-                        self._waiting.remove(place)
-                    place.is_over, place.error = True, ServiceUnavailable(1)
-            for place in late:
-                place.news.release()
+                for waiter in late:
+                    if waiter in self._waiting:
+                        self._waiting.remove(waiter)
+                    waiter.is_over, waiter.error = True, ServiceUnavailable(1)
+            for waiter in late:
+                waiter.news.release()
 
-    def _lead(self, mine: _Place[Item, Answer]) -> None:
+    def _lead(self, mine: _Waiter[Item, Answer]) -> None:
         try:
             # At least those who are about to ask come along; when nobody is, this takes microseconds.
             time.sleep(_COMPANY_WAIT_S if self._shared_by > _COMPANY else 0)
@@ -149,26 +149,26 @@ class Gather(Generic[Item, Answer]):
         try:
             self._answer(batch)
         except BaseException as error:
-            for place in batch:
-                place.error = error if isinstance(error, Exception) else ServiceUnavailable(1)
+            for waiter in batch:
+                waiter.error = error if isinstance(error, Exception) else ServiceUnavailable(1)
             if not isinstance(error, Exception):
                 raise
         finally:
             self._hand_over()
             with self._lock:
-                answered = [place for place in batch[1:] if not place.is_over]
-                for place in answered:
-                    place.is_over = True
-            for place in answered:
-                place.news.release()
+                answered = [waiter for waiter in batch[1:] if not waiter.is_over]
+                for waiter in answered:
+                    waiter.is_over = True
+            for waiter in answered:
+                waiter.news.release()
 
-    def _answer(self, batch: list[_Place[Item, Answer]]) -> None:
-        answers = self._ask([place.item for place in batch])
-        for place, answer in zip(batch, answers, strict=True):
+    def _answer(self, batch: list[_Waiter[Item, Answer]]) -> None:
+        answers = self._ask([waiter.item for waiter in batch])
+        for waiter, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Exception):
-                place.error = answer
+                waiter.error = answer
             else:
-                place.answer = answer
+                waiter.answer = answer
 
     def _hand_over(self) -> None:
         with self._lock:

@@ -6,7 +6,7 @@ import sys
 
 from config import Settings, SettingsError
 from scoreboard.listening import check_port
-from scoreboard.services.catalogue import CatalogueError, load_catalogue
+from scoreboard.services.actions.catalogue import CatalogueError, load_catalogue
 
 
 def load_settings(*, listens: bool = False) -> Settings:

@@ -9,9 +9,9 @@ import redis
 
 from config import Settings
 from scoreboard.live.connection import make_client
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
-from scoreboard.services.catalogue import Catalogue, load_catalogue
+from scoreboard.live.stream.events import EventLog
+from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
 from scoreboard.store.engine import Database, make_engine
 
 # One connection to work with, one to hold the rebuilder's lock.
@@ -21,7 +21,7 @@ _AUTOCOMMIT_POOL_SIZE = 1
 
 
 @dataclass(frozen=True)
-class Parts:
+class Components:
     database: Database
     redis: redis.Redis
     standings: Standings
@@ -30,13 +30,13 @@ class Parts:
 
 
 @cache
-def parts() -> Parts:
-    """The parts of this process. Raises CatalogueError."""
+def components() -> Components:
+    """The components of this process. Raises CatalogueError."""
     settings = Settings.load()
     assert settings.database_url and settings.redis_url
     client = make_client(settings.redis_url)
     make = partial(make_engine, settings.database_url, name="worker", pooler=settings.database_pooler)
-    return Parts(
+    return Components(
         database=Database(make(_POOL_SIZE), autocommitting=make(_AUTOCOMMIT_POOL_SIZE, is_autocommit=True)),
         redis=client,
         standings=Standings(client),

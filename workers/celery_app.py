@@ -30,12 +30,12 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from config import Settings
-from scoreboard.live.broker import CONSUMER_TIMEOUT_S, make_celery
+from scoreboard.live.queue.app import CONSUMER_TIMEOUT_S, make_celery
 from scoreboard.logs import configure_logging
 from scoreboard.metric_values import BOOK, read_folder
 from scoreboard.scheduling import calm_scheduling
 from scoreboard.store.engine import STATEMENT_S
-from scoreboard.store.patience import give_up_on_silence, wait_in_thread
+from scoreboard.store.timeouts import give_up_on_silence, wait_in_thread
 from scoreboard.tracing import init_reports, init_tracing, log_processors
 from workers.schedule import SCHEDULE
 from workers.share_metrics import send_metrics, share_metrics

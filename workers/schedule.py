@@ -8,19 +8,19 @@ import structlog
 from celery.beat import ScheduleEntry, Scheduler
 
 from scoreboard import metrics
-from scoreboard.live import broker
-from scoreboard.live.broker import QUEUE_MAX_MESSAGES, queue_length
+from scoreboard.live.queue import app as queue
+from scoreboard.live.queue.app import QUEUE_MAX_MESSAGES, queue_length
 
 log = structlog.get_logger(__name__)
 
 SCHEDULE: dict[str, dict[str, Any]] = {
     # What got lost is found within two sweeps: rows are left alone for their first three seconds.
-    "sweep": {"task": broker.SWEEP, "schedule": 2.0},
+    "sweep": {"task": queue.SWEEP, "schedule": 2.0},
     # An emptied Redis serves from Postgres until this notices.
-    "ensure-board": {"task": broker.ENSURE_BOARD, "schedule": 2.0},
+    "ensure-board": {"task": queue.ENSURE_BOARD, "schedule": 2.0},
     # Counts all players: a second's work on a board of millions.
-    "compare-board": {"task": broker.COMPARE_BOARD, "schedule": 60.0},
-    "housekeeping": {"task": broker.HOUSEKEEPING, "schedule": 60.0},
+    "compare-board": {"task": queue.COMPARE_BOARD, "schedule": 60.0},
+    "housekeeping": {"task": queue.HOUSEKEEPING, "schedule": 60.0},
 }
 
 

@@ -9,20 +9,20 @@ from uuid import UUID
 import structlog
 
 from scoreboard import metrics
-from scoreboard.live import broker
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
+from scoreboard.live.queue import app as queue
 from scoreboard.live.standings import RebuildOvertakenError
-from scoreboard.services.announce import announce
-from scoreboard.services.figures import note_worker
-from scoreboard.services.housekeeping import keep_house
-from scoreboard.services.rebuild_board import RebuildRunningError, ensure_board
-from scoreboard.services.rebuild_board import rebuild_board as rebuild
-from scoreboard.services.settle_actions import settle_actions
-from scoreboard.services.sweep import sweep as sweep_up
+from scoreboard.services.actions.settle import settle_actions
+from scoreboard.services.actions.sweep import sweep as sweep_up
+from scoreboard.services.boards.announce import announce
+from scoreboard.services.boards.build import RebuildRunningError, ensure_board
+from scoreboard.services.boards.build import rebuild_board as rebuild
+from scoreboard.services.upkeep.health import note_worker
+from scoreboard.services.upkeep.housekeeping import keep_house
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.refusals import explain
+from workers.bootstrap import components
 from workers.celery_app import app
-from workers.parts import parts
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +30,10 @@ log = structlog.get_logger(__name__)
 _REBUILD_LIMITS: dict[str, Any] = {"soft_time_limit": 1800, "time_limit": 1860}
 
 
-@app.task(name=broker.SETTLE)
+@app.task(name=queue.SETTLE)
 def settle(action_ids: list[str]) -> None:
     """Settle a batch of accepted actions and tell of it. When Postgres is down the sweep settles them later."""
-    work = parts()
+    work = components()
     with metrics.SETTLE_SECONDS.time():
         try:
             settled = settle_actions(work.database, work.catalogue, [UUID(each) for each in action_ids])
@@ -48,10 +48,10 @@ def settle(action_ids: list[str]) -> None:
         metrics.UNANNOUNCED.inc()
 
 
-@app.task(name=broker.SWEEP)
+@app.task(name=queue.SWEEP)
 def sweep() -> None:
     """Pick up what was left behind, and show that a worker is there."""
-    work = parts()
+    work = components()
     try:
         note_worker(work.redis)
     except REDIS_UNAVAILABLE as error:
@@ -68,22 +68,22 @@ def sweep() -> None:
         metrics.SWEPT.labels(kind).inc(getattr(swept, kind))
 
 
-@app.task(name=broker.ENSURE_BOARD, **_REBUILD_LIMITS)
+@app.task(name=queue.ENSURE_BOARD, **_REBUILD_LIMITS)
 def ensure_whole_board() -> None:
     """Refill the board when Redis was emptied or restarted."""
     _ensure(compare=False)
 
 
-@app.task(name=broker.COMPARE_BOARD, **_REBUILD_LIMITS)
+@app.task(name=queue.COMPARE_BOARD, **_REBUILD_LIMITS)
 def compare_board() -> None:
     """Refill the board when it lacks players."""
     _ensure(compare=True)
 
 
-@app.task(name=broker.REBUILD, **_REBUILD_LIMITS)
+@app.task(name=queue.REBUILD, **_REBUILD_LIMITS)
 def rebuild_board() -> None:
     """Refill the board because an admin asked for it."""
-    work = parts()
+    work = components()
     try:
         rebuild(work.database, work.standings, work.events)
     except (RebuildRunningError, RebuildOvertakenError) as error:
@@ -95,17 +95,17 @@ def rebuild_board() -> None:
         metrics.REBUILDS.inc()
 
 
-@app.task(name=broker.HOUSEKEEPING)
+@app.task(name=queue.HOUSEKEEPING)
 def housekeeping() -> None:
     """Expired tokens, old sessions, next months' partitions."""
     try:
-        keep_house(parts().database)
+        keep_house(components().database)
     except POSTGRES_UNAVAILABLE as error:
         log.warning("house_not_kept", error=explain(error))
 
 
 def _ensure(*, compare: bool) -> None:
-    work = parts()
+    work = components()
     try:
         if ensure_board(work.database, work.standings, work.events, compare=compare):
             metrics.REBUILDS.inc()

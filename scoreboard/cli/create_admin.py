@@ -9,8 +9,8 @@ import click
 from scoreboard.cli.servers import open_database, resolved_settings
 from scoreboard.domain.accounts import Role
 from scoreboard.domain.errors import ScoreboardError, UsernameTaken
-from scoreboard.services.passwords import Passwords
-from scoreboard.services.register import create_staff, has_role
+from scoreboard.services.accounts.passwords import Passwords
+from scoreboard.services.accounts.register import create_staff, has_role
 from scoreboard.store.migrate import upgrade
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from scoreboard.cli.servers import open_database, resolved_settings
-from scoreboard.services.housekeeping import make_partitions
+from scoreboard.services.upkeep.housekeeping import make_partitions
 from scoreboard.store.migrate import TABLES_WAIT_S, upgrade
 
 

@@ -9,7 +9,7 @@ import click
 from scoreboard.cli.progress import progress_of
 from scoreboard.cli.servers import open_database, open_redis, resolved_settings
 from scoreboard.live.standings import RebuildOvertakenError
-from scoreboard.services.rebuild_board import RebuildRunningError, rebuild_board
+from scoreboard.services.boards.build import RebuildRunningError, rebuild_board
 
 
 @click.command()

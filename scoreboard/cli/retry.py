@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from scoreboard.cli.servers import open_database, resolved_settings
-from scoreboard.services.retry_failed import retry_failed
+from scoreboard.services.actions.retry import retry_failed
 
 
 @click.command()

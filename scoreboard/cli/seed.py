@@ -17,9 +17,9 @@ from scoreboard.cli.progress import progress_of
 from scoreboard.cli.seed_tokens import AccessTokens
 from scoreboard.cli.servers import open_database, open_redis, resolved_settings
 from scoreboard.domain.accounts import check_password, normalise_username
-from scoreboard.services.passwords import Passwords
-from scoreboard.services.rebuild_board import rebuild_board
-from scoreboard.services.seed import Seeded, seed_players
+from scoreboard.services.accounts.passwords import Passwords
+from scoreboard.services.boards.build import rebuild_board
+from scoreboard.services.upkeep.seed import Seeded, seed_players
 from scoreboard.store.migrate import upgrade
 
 # Several times what ten million players take.

@@ -10,7 +10,7 @@ import jwt
 import uuid_utils
 
 from config import Settings
-from scoreboard.services.seed import Seeded
+from scoreboard.services.upkeep.seed import Seeded
 
 
 class AccessTokens:

@@ -11,12 +11,12 @@ import click
 from config import Settings, SettingsError
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
 from scoreboard.live.connection import make_client
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
+from scoreboard.live.stream.events import EventLog
 from scoreboard.local.errors import LocalServersError
 from scoreboard.local.resolve import resolve_settings
 from scoreboard.logs import configure_logging
-from scoreboard.services.catalogue import CatalogueError
+from scoreboard.services.actions.catalogue import CatalogueError
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.engine import Database, make_engine
 from scoreboard.store.fitness import DatabaseUnfitError

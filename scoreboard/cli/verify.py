@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from scoreboard.cli.servers import open_database, open_redis, resolved_settings
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
-from scoreboard.services.verify import Report, verify
+from scoreboard.services.upkeep.verify import Report, verify
 
 
 @click.command()

@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from scoreboard.store.cut_connections import replace_cut_connections
-from scoreboard.store.patience import CONNECT_S
 from scoreboard.store.pooling import Pooler, apply_settings
 from scoreboard.store.refusals import ServerRefuses, translate
 from scoreboard.store.replica import Replica
+from scoreboard.store.timeouts import CONNECT_S
 
 Answer = TypeVar("Answer")
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from scoreboard.store.patience import CONNECT_S, patience
+from scoreboard.store.timeouts import CONNECT_S, patience
 
 #: Who is between the service and PostgreSQL: nobody or one who pools by session, or one who pools by transaction.
 Pooler = Literal["session", "transaction"]

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from scoreboard.store.patience import patience
+from scoreboard.store.timeouts import patience
 
 log = structlog.get_logger(__name__)
 

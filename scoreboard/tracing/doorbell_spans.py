@@ -60,5 +60,5 @@ def trace_doorbell() -> None:
         ):
             return wrapped(*args, **kwargs)
 
-    wrap_function_wrapper("scoreboard.live.doorbell", "Doorbell.ring", ring)
-    wrap_function_wrapper("scoreboard.live.broker", "Ringer.__call__", send)
+    wrap_function_wrapper("scoreboard.live.queue.doorbell", "Doorbell.ring", ring)
+    wrap_function_wrapper("scoreboard.live.queue.app", "Ringer.__call__", send)

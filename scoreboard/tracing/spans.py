@@ -42,7 +42,7 @@ _EXPORT_TIMEOUT_S = 3.0
 _FLUSH_S = 2.0
 # A statement is a few hundred characters long.
 _VALUE_MAX = 2_000
-# Asked for all day by machines; as in scoreboard/web/observe.py.
+# Asked for all day by machines; as in scoreboard/web/door/request_log.py.
 _NOT_TRACED = r"^https?://[^/]+/(health|metrics|static)\b"
 # A collector that is away for an hour is said once a minute, not with each batch.
 _COMPLAINT_PERIOD_S = 60.0

@@ -17,43 +17,43 @@ from gevent.threadpool import ThreadPool
 
 from config import Settings
 from scoreboard import metrics
-from scoreboard.live.broker import Ringer, make_celery, probe_broker
 from scoreboard.live.connection import make_client
-from scoreboard.live.doorbell import Doorbell
-from scoreboard.live.events import EventLog
-from scoreboard.live.hub import Hub
-from scoreboard.live.places import StreamPlaces
+from scoreboard.live.queue.app import Ringer, make_celery, probe_broker
+from scoreboard.live.queue.doorbell import Doorbell
 from scoreboard.live.shared_counts import SharedCounts
 from scoreboard.live.standings import Standings
+from scoreboard.live.stream.events import EventLog
+from scoreboard.live.stream.hub import Hub
+from scoreboard.live.stream.stream_slots import StreamSlots
 from scoreboard.metric_values import BOOK
-from scoreboard.services.action_tokens import TokenBox
-from scoreboard.services.caller_lookup import CallerLookup
-from scoreboard.services.catalogue import Catalogue, load_catalogue
-from scoreboard.services.figures import BoardWatch
-from scoreboard.services.intake import Intake
-from scoreboard.services.passwords import Passwords, Runner, run_here
-from scoreboard.services.read_board import BoardReader
+from scoreboard.services.accounts.callers import CallerLookup
+from scoreboard.services.accounts.passwords import Passwords, Runner, run_here
+from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
+from scoreboard.services.actions.intake import Intake
+from scoreboard.services.actions.tokens import TokenBox
+from scoreboard.services.boards.read import BoardReader
+from scoreboard.services.upkeep.health import BoardWatch
 from scoreboard.store import sessions
 from scoreboard.store.clock import DatabaseClock
 from scoreboard.store.engine import REQUEST_STATEMENT_S, Database, make_engine
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
-from scoreboard.store.patience import give_up_on_silence
-from scoreboard.web.observe import steady_headers
+from scoreboard.store.timeouts import give_up_on_silence
+from scoreboard.web.door.request_log import steady_headers
+from scoreboard.web.door.verified_tokens import VerifiedTokens
 from scoreboard.web.server.admission import Admission
-from scoreboard.web.verified_tokens import VerifiedTokens
 
 if TYPE_CHECKING:
-    from scoreboard.web.operation import Operation
+    from scoreboard.web.door.operation import Operation
 
 EXTENSION = "scoreboard"
 # Argon2 fills a core; as many threads as the small machine has cores.
 _HASH_THREADS = 2
-# Kinds of gathered questions: sessions, players, issues, acceptances.
+# Kinds of coalesced queries: sessions, players, issues, acceptances.
 _SHARED_QUESTIONS = 4
 
 
 @dataclass(frozen=True)
-class Parts:
+class Components:
     settings: Settings
     admission: Admission
     catalogue: Catalogue
@@ -69,7 +69,7 @@ class Parts:
     intake: Intake
     verified: VerifiedTokens
     hub: Hub
-    places: StreamPlaces
+    stream_slots: StreamSlots
     doorbell: Doorbell
     passwords: Passwords
     tokens: TokenBox
@@ -80,7 +80,7 @@ class Parts:
         return probe_broker(self.celery)
 
 
-def build_parts(settings: Settings) -> Parts:
+def build_components(settings: Settings) -> Components:
     """Connects to nothing yet: every client connects when it is first used, after fork.
 
     Raises CatalogueError, and ValueError when a server's address is missing.
@@ -96,7 +96,7 @@ def build_parts(settings: Settings) -> Parts:
     standings, events = Standings(client), EventLog(client)
     board = BoardReader(database, standings, metrics.BOARD_FALLBACKS.inc)
     celery = make_celery(settings.broker_url)
-    return Parts(
+    return Components(
         settings=settings,
         admission=Admission(
             settings.max_requests_at_once, headers=steady_headers(settings), origins=settings.cors_origins
@@ -113,7 +113,7 @@ def build_parts(settings: Settings) -> Parts:
         verified=VerifiedTokens(),
         intake=Intake(database, max_open=settings.max_open_actions),
         hub=_make_hub(settings, database, board),
-        places=StreamPlaces(
+        stream_slots=StreamSlots(
             client,
             per_user=settings.max_streams_per_user,
             per_ip=settings.max_streams_per_ip,
@@ -126,9 +126,9 @@ def build_parts(settings: Settings) -> Parts:
     )
 
 
-def current_parts() -> Parts:
-    """The parts of the application that handles this request."""
-    return cast(Parts, current_app.extensions[EXTENSION])
+def current_components() -> Components:
+    """The components of the application that handles this request."""
+    return cast(Components, current_app.extensions[EXTENSION])
 
 
 def current_operation() -> Operation | None:

@@ -13,7 +13,7 @@ import redis
 import sqlalchemy as sa
 
 from scoreboard.live.standings import Standings
-from scoreboard.services.verify import verify
+from scoreboard.services.upkeep.verify import verify
 from scoreboard.store.engine import Database, make_engine
 from tests.faults.attempts import Log
 from tests.faults.tally import KEPT, Tally, find_doubled, find_ghosts, find_lost

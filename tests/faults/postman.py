@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import redis
 
-from scoreboard.live.broker import QUEUE
+from scoreboard.live.queue.app import QUEUE
 from tests.functional.client import eventually
 
 # Between two looks for messages.

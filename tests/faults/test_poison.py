@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg2
 import redis
 
-from scoreboard.live.broker import QUEUE, Ringer, make_celery
+from scoreboard.live.queue.app import QUEUE, Ringer, make_celery
 from tests.faults.attempts import Log
 from tests.faults.conftest import StartTrial
 from tests.faults.driver import Driver

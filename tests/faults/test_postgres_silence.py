@@ -11,7 +11,7 @@ from psycopg2.extensions import set_wait_callback
 
 from scoreboard.local import LocalServers
 from scoreboard.store.engine import UNAVAILABLE, make_engine
-from scoreboard.store.patience import CONNECT_S, give_up_on_silence, patience, wait_in_thread
+from scoreboard.store.timeouts import CONNECT_S, give_up_on_silence, patience, wait_in_thread
 from tests.faults.tcp_proxy import TcpProxy
 
 STATEMENT_S = 1

@@ -11,7 +11,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from scoreboard.live import broker
+from scoreboard.live.queue import app as queue
 from scoreboard.live.server_run import _with_run
 from tests.faults.conftest import StartTrial
 from tests.faults.crowd import Crowd
@@ -91,7 +91,7 @@ POINTS = (
     Point(
         "after the acceptance, before the message",
         "web",
-        lambda roads: (roads.web_broker, roads.web_broker.hold(broker.SETTLE.encode())),
+        lambda roads: (roads.web_broker, roads.web_broker.hold(queue.SETTLE.encode())),
     ),
     Point("before the commit of a settlement", "worker", lambda roads: (roads.worker_database, roads.before_commit())),
     Point(

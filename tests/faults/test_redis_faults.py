@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import redis
 
-from scoreboard.live.broker import COMPARE_BOARD, make_celery
+from scoreboard.live.queue.app import COMPARE_BOARD, make_celery
 from scoreboard.local import LocalServers
 from tests.faults.conftest import StartTrial, end_at_once
 from tests.faults.crowd import Crowd

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis
 
-from scoreboard.live.broker import QUEUE
+from scoreboard.live.queue.app import QUEUE
 from scoreboard.local import LocalServers
 from tests.functional.client import Api, Json, Player, board, data_of, eventually, register
 from tests.servers import servers_in

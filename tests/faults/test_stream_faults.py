@@ -15,7 +15,7 @@ import httpx
 
 from scoreboard.domain.events import Event
 from scoreboard.live.connection import make_client
-from scoreboard.live.events import EventLog, for_everyone
+from scoreboard.live.stream.events import EventLog, for_everyone
 from scoreboard.local.process import family
 from scoreboard.web.server.socket_outlet import STALLED_S
 from tests.faults.attempts import Json, Log

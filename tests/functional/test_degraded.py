@@ -10,7 +10,7 @@ import httpx
 import pytest
 import redis
 
-from scoreboard.live.broker import QUEUE, QUEUE_MAX_MESSAGES
+from scoreboard.live.queue.app import QUEUE, QUEUE_MAX_MESSAGES
 from scoreboard.local import LocalServers
 from tests.functional.client import (
     PASSWORD,

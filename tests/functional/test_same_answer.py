@@ -11,12 +11,12 @@ import pytest
 
 from config import Settings
 from scoreboard.live.connection import make_client
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
+from scoreboard.live.stream.events import EventLog
 from scoreboard.local import LocalServers
-from scoreboard.services.announce import announce
-from scoreboard.services.catalogue import load_catalogue
-from scoreboard.services.settle_actions import settle_actions
+from scoreboard.services.actions.catalogue import load_catalogue
+from scoreboard.services.actions.settle import settle_actions
+from scoreboard.services.boards.announce import announce
 from scoreboard.store.actions import get_actions
 from scoreboard.store.engine import Database, make_engine
 from tests.functional.client import Json, Player, completion, data_of, eventually, in_parallel, register

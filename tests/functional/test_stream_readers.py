@@ -16,7 +16,7 @@ import pytest
 
 from scoreboard.domain.events import Event
 from scoreboard.live.connection import make_client
-from scoreboard.live.events import EventLog, for_everyone
+from scoreboard.live.stream.events import EventLog, for_everyone
 from scoreboard.local import LocalServers
 from scoreboard.web.server.socket_outlet import STALLED_S
 from tests.conftest import StartService

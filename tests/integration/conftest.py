@@ -15,11 +15,11 @@ from uuid_utils.compat import uuid7
 from config import Settings
 from scoreboard.domain.accounts import Role, Status
 from scoreboard.live.connection import make_client
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
+from scoreboard.live.stream.events import EventLog
 from scoreboard.local import LocalServers
-from scoreboard.services.catalogue import Catalogue, load_catalogue
-from scoreboard.services.housekeeping import make_partitions
+from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
+from scoreboard.services.upkeep.housekeeping import make_partitions
 from scoreboard.store import users
 from scoreboard.store.engine import Database, make_engine
 from scoreboard.store.migrate import upgrade

@@ -21,17 +21,17 @@ from sqlalchemy.exc import OperationalError
 
 from scoreboard.domain import errors
 from scoreboard.domain.standings import percentile
-from scoreboard.services.action_tokens import TokenBox
-from scoreboard.services.announce import announce
-from scoreboard.services.housekeeping import keep_house
-from scoreboard.services.judge_actions import Settled
-from scoreboard.services.read_action import read_action
-from scoreboard.services.read_board import BoardReader
-from scoreboard.services.read_player import read_history, read_score
-from scoreboard.services.rebuild_board import ensure_board, rebuild_board
-from scoreboard.services.settle_actions import settle_actions
-from scoreboard.services.sweep import sweep
-from scoreboard.services.verify import verify
+from scoreboard.services.accounts.read_player import read_history, read_score
+from scoreboard.services.actions.judge import Settled
+from scoreboard.services.actions.read import read_action
+from scoreboard.services.actions.settle import settle_actions
+from scoreboard.services.actions.sweep import sweep
+from scoreboard.services.actions.tokens import TokenBox
+from scoreboard.services.boards.announce import announce
+from scoreboard.services.boards.build import ensure_board, rebuild_board
+from scoreboard.services.boards.read import BoardReader
+from scoreboard.services.upkeep.housekeeping import keep_house
+from scoreboard.services.upkeep.verify import verify
 from scoreboard.store.engine import Database
 from tests.integration.board_model import Moved, Row, around, rows, rows_of
 from tests.integration.life_cycle_model import (

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from scoreboard.domain.standings import Standing
-from scoreboard.services.accept_action import Completion
+from scoreboard.services.actions.accept import Completion
 from scoreboard.store.sessions import Caller
 from tests.integration.board_model import BoardModel, Row, rows
 

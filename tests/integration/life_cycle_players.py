@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, multiple, precondition, rule
 
 from scoreboard.domain import errors
-from scoreboard.services.action_tokens import TokenBox
-from scoreboard.services.caller_lookup import CallerLookup
-from scoreboard.services.intake import CallerChanged, Intake
-from scoreboard.services.log_in import log_in
-from scoreboard.services.rebuild_board import ensure_board
-from scoreboard.services.register import register
+from scoreboard.services.accounts.callers import CallerLookup
+from scoreboard.services.accounts.log_in import log_in
+from scoreboard.services.accounts.register import register
+from scoreboard.services.actions.intake import CallerChanged, Intake
+from scoreboard.services.actions.tokens import TokenBox
+from scoreboard.services.boards.build import ensure_board
 from scoreboard.store.audit import Origin
 from scoreboard.store.sessions import Caller
 from tests.integration.life_cycle_model import (

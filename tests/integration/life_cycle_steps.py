@@ -19,10 +19,10 @@ from sqlalchemy.exc import OperationalError
 
 from scoreboard.domain import errors
 from scoreboard.domain.actions import Proof, proof_checksum
-from scoreboard.services.accept_action import Completion, accept_action
-from scoreboard.services.action_tokens import TokenBox
-from scoreboard.services.intake import CallerChanged, Intake
-from scoreboard.services.issue_action import issue_action
+from scoreboard.services.actions.accept import Completion, accept_action
+from scoreboard.services.actions.intake import CallerChanged, Intake
+from scoreboard.services.actions.issue import issue_action
+from scoreboard.services.actions.tokens import TokenBox
 from scoreboard.store.actions import Action as StoredAction
 from scoreboard.store.sessions import Caller
 from tests.integration.life_cycle_model import (

@@ -16,12 +16,12 @@ from sqlalchemy.exc import OperationalError
 from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.actions import ActionType, FixedPoints
 from scoreboard.live.connection import make_client
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.moderate import Moderation
-from scoreboard.services.passwords import Passwords
-from scoreboard.services.sessions import SignIn, open_session
+from scoreboard.live.stream.events import EventLog
+from scoreboard.services.accounts.passwords import Passwords
+from scoreboard.services.accounts.sessions import SignIn, open_session
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.moderation.decide import Moderation
 from scoreboard.store.audit import Origin
 from scoreboard.store.engine import Database
 from scoreboard.store.sessions import Caller

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from scoreboard.domain.accounts import Role
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.settle_actions import settle_actions
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.settle import settle_actions
 from scoreboard.store import audit
 from scoreboard.store.audit import AuditEvent, Origin
 from scoreboard.store.audit_trail import APPLIED, AuditFilter, Place, list_events

@@ -11,15 +11,15 @@ import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
 from scoreboard.domain.actions import State
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
-from scoreboard.services.announce import announce
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.judge_actions import Settled
-from scoreboard.services.rebuild_board import ensure_board
-from scoreboard.services.settle_actions import settle_actions, settle_oldest
-from scoreboard.services.sweep import sweep
-from scoreboard.services.verify import verify
+from scoreboard.live.stream.events import EventLog
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.judge import Settled
+from scoreboard.services.actions.settle import settle_actions, settle_oldest
+from scoreboard.services.actions.sweep import sweep
+from scoreboard.services.boards.announce import announce
+from scoreboard.services.boards.build import ensure_board
+from scoreboard.services.upkeep.verify import verify
 from scoreboard.store import settlements
 from scoreboard.store.actions import get_actions, measure_backlog
 from scoreboard.store.engine import Database

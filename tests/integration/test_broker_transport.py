@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from kombu import Consumer, Message, Queue
 
-from scoreboard.live.broker import QUEUE, make_celery
 from scoreboard.live.connection import UNAVAILABLE
+from scoreboard.live.queue.app import QUEUE, make_celery
 from scoreboard.local import LocalServers
 from tests.service import open_folder
 

@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
-from scoreboard.services.caller_lookup import CallerLookup
-from scoreboard.services.sessions import open_session
+from scoreboard.services.accounts.callers import CallerLookup
+from scoreboard.services.accounts.sessions import open_session
 from scoreboard.store import sessions
 from scoreboard.store.audit import Origin
 from scoreboard.store.engine import UNAVAILABLE, Database, make_engine

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 import time_machine
 
 from scoreboard.domain.errors import TooManyStreams
-from scoreboard.live.places import StreamPlaces
 from scoreboard.live.standings import Standings
+from scoreboard.live.stream.stream_slots import StreamSlots
 from scoreboard.local.servers import free_port
-from scoreboard.services.figures import WORKER_SILENT_S, BoardWatch, check_parts, note_worker
+from scoreboard.services.upkeep.health import WORKER_SILENT_S, BoardWatch, check_parts, note_worker
 from scoreboard.store.clock import DatabaseClock
 from scoreboard.store.engine import Database, make_engine
 
@@ -77,7 +77,7 @@ def test_a_worker_is_seen_and_missed_whatever_its_clock_says(
 def test_the_lease_of_an_open_stream_is_renewed_by_the_clock_that_ends_it(
     client: redis.Redis, shift: timedelta
 ) -> None:
-    places = StreamPlaces(client, per_user=1, per_ip=1)
+    places = StreamSlots(client, per_user=1, per_ip=1)
     places.claim(None, ADDRESS)
     begun = lease_end(client)
     with time_machine.travel(shift, tick=True):

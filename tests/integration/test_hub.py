@@ -14,14 +14,14 @@ import redis
 
 from scoreboard.domain.events import Event
 from scoreboard.domain.standings import Board, Standing
-from scoreboard.live.audience import Subscription
 from scoreboard.live.connection import make_client
-from scoreboard.live.events import EventLog, Position, board_changed, for_user, session_ended, user_ended
-from scoreboard.live.hub import Hub
-from scoreboard.live.mailbox import Mailbox
 from scoreboard.live.standings import Standings
+from scoreboard.live.stream.events import EventLog, Position, board_changed, for_user, session_ended, user_ended
+from scoreboard.live.stream.hub import Hub
+from scoreboard.live.stream.outlet import QueueOutlet
+from scoreboard.live.stream.subscriptions import Subscription
 from scoreboard.local import LocalServers
-from scoreboard.services.publish import entries_after
+from scoreboard.services.boards.publish import entries_after
 from tests.functional.client import eventually
 from tests.functional.sse import SseEvent, SseParser
 from tests.integration.test_standings import make_whole, standing
@@ -35,8 +35,8 @@ class Reader:
     """Drains a subscription the way a stream does, and parses what comes."""
 
     def __init__(self, subscription: Subscription) -> None:
-        assert isinstance(subscription.outlet, Mailbox)
-        self.mailbox = subscription.outlet
+        assert isinstance(subscription.outlet, QueueOutlet)
+        self.outlet = subscription.outlet
         self.subscription = subscription
         self._parser = SseParser()
         self.events: list[SseEvent] = []
@@ -45,7 +45,7 @@ class Reader:
         deadline = time.monotonic() + WAIT_S
         while not condition(self.events):
             assert time.monotonic() < deadline, [event.event for event in self.events]
-            self.events += self._parser.feed(self.mailbox.take(0.05))
+            self.events += self._parser.feed(self.outlet.take(0.05))
         return self.events
 
     def named(self, name: str) -> list[SseEvent]:

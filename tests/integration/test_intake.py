@@ -17,8 +17,8 @@ from uuid_utils.compat import uuid7
 
 from scoreboard.domain.actions import State
 from scoreboard.domain.errors import TooManyOpenActions
-from scoreboard.services.intake import CallerChanged, Intake
-from scoreboard.services.sessions import open_session
+from scoreboard.services.accounts.sessions import open_session
+from scoreboard.services.actions.intake import CallerChanged, Intake
 from scoreboard.store import actions, intake, sessions
 from scoreboard.store.audit import Origin
 from scoreboard.store.engine import Database

@@ -9,17 +9,17 @@ import sqlalchemy as sa
 
 from scoreboard.domain.accounts import Role, Status
 from scoreboard.live.connection import make_client
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
-from scoreboard.services.announce import announce
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.moderate import Moderation
-from scoreboard.services.passwords import Passwords
-from scoreboard.services.rebuild_board import ensure_board
-from scoreboard.services.register import register
-from scoreboard.services.settle_actions import settle_actions
-from scoreboard.services.sweep import sweep
-from scoreboard.services.verify import verify
+from scoreboard.live.stream.events import EventLog
+from scoreboard.services.accounts.passwords import Passwords
+from scoreboard.services.accounts.register import register
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.settle import settle_actions
+from scoreboard.services.actions.sweep import sweep
+from scoreboard.services.boards.announce import announce
+from scoreboard.services.boards.build import ensure_board
+from scoreboard.services.moderation.decide import Moderation
+from scoreboard.services.upkeep.verify import verify
 from scoreboard.store import actions
 from scoreboard.store.actions import Action
 from scoreboard.store.audit import Origin

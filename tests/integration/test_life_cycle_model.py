@@ -14,7 +14,7 @@ import redis
 import structlog
 from hypothesis.stateful import MultipleResults, run_state_machine_as_test
 
-from scoreboard.services.catalogue import Catalogue
+from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.store.engine import Database
 from tests.integration.effort import LIMIT_S, effort
 from tests.integration.life_cycle_machine import LifeCycle

@@ -24,9 +24,9 @@ from werkzeug.test import TestResponse
 from app import create_app
 from config import Settings
 from scoreboard.live.connection import make_client, text
-from scoreboard.live.limits import Counted, Hit, LimitCounter, make_counting_pool
+from scoreboard.live.rate_counter import Counted, Hit, LimitCounter, make_counting_pool
 from scoreboard.local import LocalServers
-from scoreboard.web.limiter import CountedLimit, OneTripLimiter
+from scoreboard.web.door.limiter import CountedLimit, OneTripLimiter
 from tests.servers import servers_in
 from tests.service import open_folder
 

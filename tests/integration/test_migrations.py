@@ -13,9 +13,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from scoreboard.local import LocalServers
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.housekeeping import make_partitions
-from scoreboard.services.settle_actions import settle_actions
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.settle import settle_actions
+from scoreboard.services.upkeep.housekeeping import make_partitions
 from scoreboard.store import users
 from scoreboard.store.actions import get_actions
 from scoreboard.store.audit_trail import AuditFilter, list_events

@@ -20,13 +20,13 @@ from scoreboard.domain.actions import State
 from scoreboard.domain.errors import NotFound
 from scoreboard.domain.ledger import GENESIS
 from scoreboard.domain.standings import DEFAULT_BOARD, Standing
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.read_board import BoardReader
-from scoreboard.services.rebuild_board import rebuild_board
-from scoreboard.services.settle_actions import settle_actions
-from scoreboard.services.verify import verify
+from scoreboard.live.stream.events import EventLog
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.settle import settle_actions
+from scoreboard.services.boards.build import rebuild_board
+from scoreboard.services.boards.read import BoardReader
+from scoreboard.services.upkeep.verify import verify
 from scoreboard.store import board as board_store
 from scoreboard.store.engine import Database
 from scoreboard.store.tables import standing_outbox, users

@@ -12,8 +12,8 @@ from flask import Flask
 from app import create_app
 from config import Settings
 from scoreboard.local import LocalServers
-from scoreboard.web.parts import current_parts
-from scoreboard.web.stream import blueprint as sse
+from scoreboard.web.bootstrap import current_components
+from scoreboard.web.views.stream import blueprint as sse
 from tests.integration.test_hub import Reader
 
 
@@ -21,13 +21,13 @@ from tests.integration.test_hub import Reader
 def application(local_servers: LocalServers, database_url: str) -> Iterator[Flask]:
     app = create_app(Settings.load(database_url=database_url, redis_url=local_servers.redis_url))
     with app.app_context():
-        current_parts().redis.flushall()
+        current_components().redis.flushall()
         yield app
-        current_parts().hub.stop()
+        current_components().hub.stop()
 
 
 def test_a_word_to_everyone_and_one_to_a_player(application: Flask) -> None:
-    hub, mine = current_parts().hub, uuid4()
+    hub, mine = current_components().hub, uuid4()
     player, stranger = Reader(hub.subscribe(mine, None, None)), Reader(hub.subscribe(None, None, None))
     sse.publish({"text": "maintenance at five"}, type="notice")
     sse.publish({"text": "well done"}, type="praise", channel=f"user:{mine}")
@@ -40,7 +40,7 @@ def test_a_word_to_everyone_and_one_to_a_player(application: Flask) -> None:
 def test_messages_follow_a_channel(application: Flask) -> None:
     messages = sse.messages("user:" + str(mine := uuid4()))
     # The generator takes its place in the stream when it is first asked: publish until it has.
-    current_parts().events.position()
+    current_components().events.position()
     sse.publish({"n": 0}, channel=f"user:{uuid4()}")
     publisher_done = threading.Event()
 

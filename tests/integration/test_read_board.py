@@ -15,10 +15,10 @@ import redis
 import sqlalchemy as sa
 
 from scoreboard.domain.errors import NotFound
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
-from scoreboard.services.read_board import BoardReader
-from scoreboard.services.rebuild_board import rebuild_board
+from scoreboard.live.stream.events import EventLog
+from scoreboard.services.boards.build import rebuild_board
+from scoreboard.services.boards.read import BoardReader
 from scoreboard.store import users
 from scoreboard.store.engine import UNAVAILABLE, Database
 from tests.integration.conftest import add_user

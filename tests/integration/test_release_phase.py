@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from config import ROOT, environment_with
 from scoreboard.local import LocalServers
-from scoreboard.services.housekeeping import make_partitions
+from scoreboard.services.upkeep.housekeeping import make_partitions
 from scoreboard.store.engine import Database, make_engine
 from scoreboard.store.migrate import upgrade
 from tests.service import fresh_database

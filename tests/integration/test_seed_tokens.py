@@ -8,8 +8,8 @@ from app import create_app, make_access_token
 from config import Settings
 from scoreboard.cli.seed_tokens import AccessTokens
 from scoreboard.local import LocalServers
-from scoreboard.services.passwords import Passwords
-from scoreboard.services.seed import seed_players
+from scoreboard.services.accounts.passwords import Passwords
+from scoreboard.services.upkeep.seed import seed_players
 from scoreboard.store.engine import Database
 from tests.integration.conftest import add_user
 from tests.integration.test_key_pairs import key_pair, status

@@ -9,14 +9,14 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from scoreboard.domain.actions import State
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.judge_actions import Settled
-from scoreboard.services.retry_failed import retry_failed
-from scoreboard.services.settle_actions import settle_actions, settle_oldest
-from scoreboard.services.sweep import sweep
-from scoreboard.services.verify import verify
+from scoreboard.live.stream.events import EventLog
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.judge import Settled
+from scoreboard.services.actions.retry import retry_failed
+from scoreboard.services.actions.settle import settle_actions, settle_oldest
+from scoreboard.services.actions.sweep import sweep
+from scoreboard.services.upkeep.verify import verify
 from scoreboard.store.engine import Database
 from scoreboard.store.tables import actions, audit_log
 from tests.integration.conftest import Accepted, add_accepted, add_user

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from scoreboard.domain.accounts import Status
 from scoreboard.domain.actions import MAX_SAFE_INTEGER, State
 from scoreboard.domain.rules import Consequence, Mode, Rule, Severity
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.settle_actions import settle_actions
-from scoreboard.services.verify import verify
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.settle import settle_actions
+from scoreboard.services.upkeep.verify import verify
 from scoreboard.store import actions, users
 from scoreboard.store.audit_trail import AuditFilter, list_events
 from scoreboard.store.engine import Database

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scoreboard.domain.standings import RawStanding, Standing, microseconds
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import FILL_BATCH, RebuildOvertakenError, Standings
-from scoreboard.services.rebuild_board import RebuildRunningError, ensure_board, rebuild_board
-from scoreboard.services.verify import verify
+from scoreboard.live.stream.events import EventLog
+from scoreboard.services.boards.build import RebuildRunningError, ensure_board, rebuild_board
+from scoreboard.services.upkeep.verify import verify
 from scoreboard.store import board, users
 from scoreboard.store.engine import Database
 from tests.integration.conftest import add_user

@@ -99,7 +99,7 @@ MUTATIONS = (
         "that a score was reached at the latest acceptance, whatever was settled last",
         (
             Edit(
-                f"{SERVICES}/judge_actions.py",
+                f"{SERVICES}/actions/judge.py",
                 "max(self.reached_at, action.accepted_at)",
                 "action.accepted_at",
             ),
@@ -111,7 +111,7 @@ MUTATIONS = (
         "the commit before the 202",
         (
             Edit(
-                f"{SERVICES}/intake.py",
+                f"{SERVICES}/actions/intake.py",
                 "with self._database.autocommit() as connection:\n            accepted = ",
                 "with self._database.read() as connection:\n            accepted = ",
             ),
@@ -127,7 +127,7 @@ MUTATIONS = (
         "waiting for the commit: the 202 is sent, and 0.3 s later it is committed",
         (
             Edit(
-                f"{SERVICES}/intake.py",
+                f"{SERVICES}/actions/intake.py",
                 "with self._database.autocommit() as connection:\n            accepted = ",
                 "connection = self._database.primary.connect()\n"
                 "        __import__('threading').Timer(0.3, connection.commit).start()\n"

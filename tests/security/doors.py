@@ -11,7 +11,7 @@ from flask import Flask
 
 from app import create_app
 from config import Settings
-from scoreboard.web.openapi import describe
+from scoreboard.web.api.openapi import describe
 from tests.functional.client import Api, Json, Player, completion, register, registration
 from tests.security.cast import Cast
 

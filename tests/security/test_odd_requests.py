@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from scoreboard.web.cursors import encode_cursor
+from scoreboard.web.api.cursors import encode_cursor
 from tests.functional.client import Api, assert_refused, completion, data_of, login, register
 from tests.security.beside import web_beside
 from tests.security.cast import Cast

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from config import ROOT
-from scoreboard.live.broker import make_celery
+from scoreboard.live.queue.app import make_celery
 from tests.functional.client import Api, assert_refused, completion, create_staff, pages, register
 from tests.service import Service
 from tests.unit.test_layers import modules

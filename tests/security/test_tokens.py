@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from scoreboard.services.action_tokens import TokenBox
+from scoreboard.services.actions.tokens import TokenBox
 from tests.functional.client import Api, Json, Player, assert_refused, completion, data_of, eventually, register
 from tests.functional.sse import SseClient
 from tests.security.beside import web_beside

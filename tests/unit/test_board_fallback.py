@@ -10,7 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from scoreboard.domain.standings import Board
 from scoreboard.live.standings import Slice, Standings
-from scoreboard.services.read_board import BoardReader
+from scoreboard.services.boards.read import BoardReader
 from scoreboard.store.engine import Database
 
 BOARD = Board((), 0, 7)

@@ -20,7 +20,7 @@ from scoreboard.domain.actions import (
     time_at,
 )
 from scoreboard.domain.errors import ValidationFailed
-from scoreboard.services.catalogue import METADATA_MAX_BYTES, Catalogue, CatalogueError, load_catalogue
+from scoreboard.services.actions.catalogue import METADATA_MAX_BYTES, Catalogue, CatalogueError, load_catalogue
 
 DEFAULT = ROOT / "scoreboard" / "catalogue.toml"
 

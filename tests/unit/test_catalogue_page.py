@@ -10,7 +10,7 @@ import pytest
 
 from config import ROOT, Settings
 from scoreboard.domain.actions import ActionType, points_for
-from scoreboard.services.catalogue import Catalogue, CatalogueError, load_catalogue
+from scoreboard.services.actions.catalogue import Catalogue, CatalogueError, load_catalogue
 from tests.snippets import snippets
 
 PAGE = ROOT / "docs/catalogue.md"

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from scoreboard.coalesce import Coalescer
 from scoreboard.domain.errors import NotFound, ServiceUnavailable
-from scoreboard.services.gather import Gather
 
 WAIT_S = 10.0
 
@@ -51,13 +51,13 @@ def wait_until(is_so: object) -> None:
 
 
 def crowd(
-    pool: ThreadPoolExecutor, gather: Gather[int, int], server: Server, items: Sequence[int]
+    pool: ThreadPoolExecutor, coalesced: Coalescer[int, int], server: Server, items: Sequence[int]
 ) -> list[Future[int]]:
     """The first asks alone; all others are waiting when this returns."""
-    first = pool.submit(gather, items[0])
+    first = pool.submit(coalesced, items[0])
     wait_until(lambda: server.questions)
-    others = [pool.submit(gather, each) for each in items[1:]]
-    wait_until(lambda: gather.waiting == len(others))
+    others = [pool.submit(coalesced, each) for each in items[1:]]
+    wait_until(lambda: coalesced.waiting == len(others))
     return [first, *others]
 
 
@@ -68,15 +68,15 @@ def test_a_lone_caller_asks_at_once_and_in_its_own_thread() -> None:
         asked_in.append(threading.get_ident())
         return [2 * item for item in items]
 
-    assert Gather(ask)(21) == 42
+    assert Coalescer(ask)(21) == 42
     assert asked_in == [threading.get_ident()]
 
 
 def test_each_of_a_crowd_gets_its_own_answer_or_error() -> None:
     server = Server()
-    gather: Gather[int, int] = Gather(server.ask)
+    coalesced: Coalescer[int, int] = Coalescer(server.ask)
     with ThreadPoolExecutor(20) as pool:
-        calls = crowd(pool, gather, server, range(20))
+        calls = crowd(pool, coalesced, server, range(20))
         server.gate.set()
         for item, call in enumerate(calls):
             if item % 2:
@@ -91,9 +91,9 @@ def test_each_of_a_crowd_gets_its_own_answer_or_error() -> None:
 
 def test_a_question_is_bounded_and_the_rest_follows() -> None:
     server = Server()
-    gather: Gather[int, int] = Gather(server.ask, batch_max=4)
+    coalesced: Coalescer[int, int] = Coalescer(server.ask, batch_max=4)
     with ThreadPoolExecutor(11) as pool:
-        calls = crowd(pool, gather, server, range(0, 22, 2))
+        calls = crowd(pool, coalesced, server, range(0, 22, 2))
         server.gate.set()
         assert [call.result(WAIT_S) for call in calls] == list(range(0, 44, 4))
     assert [len(each) for each in server.questions] == [1, 4, 4, 2]
@@ -101,33 +101,33 @@ def test_a_question_is_bounded_and_the_rest_follows() -> None:
 
 def test_one_too_many_is_told_to_come_back() -> None:
     server = Server()
-    gather: Gather[int, int] = Gather(server.ask, waiting_max=2)
+    coalesced: Coalescer[int, int] = Coalescer(server.ask, waiting_max=2)
     with ThreadPoolExecutor(3) as pool:
-        calls = crowd(pool, gather, server, [0, 2, 4])
+        calls = crowd(pool, coalesced, server, [0, 2, 4])
         with pytest.raises(ServiceUnavailable):
-            gather(6)
+            coalesced(6)
         server.gate.set()
         assert [call.result(WAIT_S) for call in calls] == [0, 4, 8]
 
 
 def test_who_has_waited_too_long_leaves_and_the_others_go_on() -> None:
     server = Server()
-    gather: Gather[int, int] = Gather(server.ask, wait_s=0.05)
+    coalesced: Coalescer[int, int] = Coalescer(server.ask, wait_s=0.05)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(gather, 0)
+        first = pool.submit(coalesced, 0)
         wait_until(lambda: server.questions)
         with pytest.raises(ServiceUnavailable):
-            gather(2)
-        assert gather.waiting == 0
+            coalesced(2)
+        assert coalesced.waiting == 0
         server.gate.set()
         assert first.result(WAIT_S) == 0
-    assert gather(4) == 8
+    assert coalesced(4) == 8
 
 
 def test_who_shares_a_question_without_an_answer_leaves_too() -> None:
     stuck = Stuck()
     with ThreadPoolExecutor(3) as pool:
-        waiting: Gather[int, int] = Gather(stuck.ask, wait_s=0.05)
+        waiting: Coalescer[int, int] = Coalescer(stuck.ask, wait_s=0.05)
         held = pool.submit(waiting, 0)
         assert stuck.begun.acquire(timeout=WAIT_S)
         shared = [pool.submit(waiting, each) for each in (2, 4)]
@@ -155,14 +155,14 @@ def test_what_a_question_raises_is_raised_to_each_and_the_next_is_asked_anew() -
             raise failures.pop(0)
         return answers
 
-    gather: Gather[int, int] = Gather(ask)
+    coalesced: Coalescer[int, int] = Coalescer(ask)
     with ThreadPoolExecutor(6) as pool:
-        calls = crowd(pool, gather, server, range(0, 12, 2))
+        calls = crowd(pool, coalesced, server, range(0, 12, 2))
         server.gate.set()
         for call in calls:
             with pytest.raises(ConnectionError, match="down"):
                 call.result(WAIT_S)
-    assert gather(2) == 4
+    assert coalesced(2) == 4
 
 
 def test_an_interrupted_leader_takes_nobody_along() -> None:
@@ -175,9 +175,9 @@ def test_an_interrupted_leader_takes_nobody_along() -> None:
             raise KeyboardInterrupt
         return answers
 
-    gather: Gather[int, int] = Gather(ask)
+    coalesced: Coalescer[int, int] = Coalescer(ask)
     with ThreadPoolExecutor(3) as pool:
-        calls = crowd(pool, gather, server, [0, 2, 4])
+        calls = crowd(pool, coalesced, server, [0, 2, 4])
         server.gate.set()
         with pytest.raises(KeyboardInterrupt):
             calls[0].result(WAIT_S)
@@ -186,8 +186,8 @@ def test_an_interrupted_leader_takes_nobody_along() -> None:
 
 def test_many_threads_lose_nothing() -> None:
     server = Server(is_open=True)
-    gather: Gather[int, int] = Gather(server.ask, batch_max=7)
+    coalesced: Coalescer[int, int] = Coalescer(server.ask, batch_max=7)
     with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(gather, range(0, 8_000, 2)))
+        answers = list(pool.map(coalesced, range(0, 8_000, 2)))
     assert answers == list(range(0, 16_000, 4))
     assert sorted(item for question in server.questions for item in question) == list(range(0, 8_000, 2))

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scoreboard.domain.errors import ValidationFailed
-from scoreboard.web.cursors import decode_cursor, encode_cursor
+from scoreboard.web.api.cursors import decode_cursor, encode_cursor
 
 URL_SAFE = frozenset(string.ascii_letters + string.digits + "-_")
 KINDS: list[list[type]] = [[int], [str], [str, str], [str, int], []]

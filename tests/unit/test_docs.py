@@ -14,8 +14,8 @@ from config import ROOT, Settings
 from scoreboard import metrics
 from scoreboard.cli import COMMANDS
 from scoreboard.domain.rules import RULES
-from scoreboard.web.cross_origin import ALLOWED_HEADERS, EXPOSED_HEADERS
-from scoreboard.web.errors import STATUS
+from scoreboard.web.api.errors import STATUS
+from scoreboard.web.door.cross_origin import ALLOWED_HEADERS, EXPOSED_HEADERS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
@@ -124,7 +124,9 @@ def test_a_decision_has_its_number_and_three_parts(path: Path) -> None:
 
 
 def test_the_library_table_names_every_library_of_the_requirements() -> None:
-    required = re.findall(r"^([A-Za-z][\w-]*)", (ROOT / "requirements.in").read_text(encoding="utf-8"), re.MULTILINE)
+    required = re.findall(
+        r"^([A-Za-z][\w-]*)", (ROOT / "requirements/service.in").read_text(encoding="utf-8"), re.MULTILINE
+    )
     decision = (ROOT / "docs/adr/0002-libraries.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| ([A-Za-z][\w-]*) \|", decision, re.MULTILINE)) - {"library"} == set(required)
 

@@ -13,9 +13,9 @@ from scoreboard.cli import COMMANDS
 from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.actions import SETTLED, State
 from scoreboard.domain.rules import RULES
-from scoreboard.services.catalogue import load_catalogue
-from scoreboard.web.errors import HTTP_CODES, STATUS
-from scoreboard.web.refusals import INTERNAL_ERROR
+from scoreboard.services.actions.catalogue import load_catalogue
+from scoreboard.web.api.errors import HTTP_CODES, STATUS
+from scoreboard.web.api.refusals import INTERNAL_ERROR
 from tests.unit.test_docs import API, OPERATIONS, PAGES, rows
 
 EMBEDDING = (ROOT / "docs/embedding.md").read_text(encoding="utf-8")
@@ -134,7 +134,7 @@ def test_every_log_event_to_look_for_is_logged() -> None:
 
 
 def test_the_parts_of_health_are_those_of_the_code() -> None:
-    figures = (ROOT / "scoreboard/services/figures.py").read_text(encoding="utf-8")
+    figures = (ROOT / "scoreboard/services/upkeep/health.py").read_text(encoding="utf-8")
     parts = set(re.findall(r'^ {8}(?:questions\[)?"([a-z]+)"(?:\] =|:) lambda', figures, re.MULTILINE))
     assert parts
     assert {row[0] for row in rows(OPERATIONS, "Health")} == parts

@@ -11,26 +11,30 @@ from typing import NamedTuple
 import pytest
 
 from config import ROOT, Settings
+from scoreboard import coalesce as coalesce
 from scoreboard import logs
 from scoreboard.cli import keys
 from scoreboard.domain.accounts import PASSWORD_MAX, PASSWORD_MIN, USERNAME_MAX, USERNAME_MIN
 from scoreboard.domain.actions import DATA_MAX_BYTES
 from scoreboard.domain.rules import BURST_MAXIMUM, BURST_WINDOW, CLOCK_TOLERANCE_MS
 from scoreboard.domain.standings import TOP_SIZE
-from scoreboard.live import doorbell, events, hub, places
-from scoreboard.live.broker import QUEUE_MAX_MESSAGES
-from scoreboard.live.mailbox import PRIVATE_MAX
+from scoreboard.live.queue import doorbell
+from scoreboard.live.queue.app import QUEUE_MAX_MESSAGES
+from scoreboard.live.stream import events, hub, stream_slots
+from scoreboard.live.stream.outlet import PRIVATE_MAX
 from scoreboard.local.supervisor import LOG_BYTES
 from scoreboard.replay.run import REGISTERING
-from scoreboard.services import catalogue, figures, housekeeping, sweep, verify
-from scoreboard.services import gather as coalesce
-from scoreboard.store import clock, engine, patience
-from scoreboard.store.patience import CONNECT_S
-from scoreboard.web import observe, schemas, stream
-from scoreboard.web.preferences import WAIT_MAX_S
+from scoreboard.services.actions import catalogue, sweep
+from scoreboard.services.upkeep import health, housekeeping, verify
+from scoreboard.store import clock, engine, timeouts
+from scoreboard.store.timeouts import CONNECT_S
+from scoreboard.web.api import requests
+from scoreboard.web.door import request_log
+from scoreboard.web.door.preferences import WAIT_MAX_S
 from scoreboard.web.server import worker
 from scoreboard.web.server.bodies import BODY_MAX_BYTES, BODY_WAIT_S
 from scoreboard.web.server.socket_outlet import STALLED_S
+from scoreboard.web.views import stream
 from tests.unit.test_docs import API, rows
 from workers.schedule import SCHEDULE
 
@@ -39,10 +43,10 @@ RATES = {name: re.findall(r"(\d+)/", str(DEFAULTS[name])) for name in DEFAULTS i
 COMPLETIONS = RATES["rate_limit_complete"]
 PERIODS = tuple(SCHEDULE[name]["schedule"] for name in ("sweep", "ensure-board", "compare-board", "housekeeping"))
 BURST_S = BURST_WINDOW.total_seconds()
-SLACK_S = patience._MORE_THAN_STATEMENT_S
+SLACK_S = timeouts._MORE_THAN_STATEMENT_S
 ANSWER_S = engine.REQUEST_STATEMENT_S + SLACK_S
-CUT = (logs._TEXT_MAX, logs._STACK_MAX, observe.PATH_MAX)
-LEASE = (places._LEASE_S, places._RENEW_S)
+CUT = (logs._TEXT_MAX, logs._STACK_MAX, request_log.PATH_MAX)
+LEASE = (stream_slots._LEASE_S, stream_slots._RENEW_S)
 RHYTHM = (doorbell._PERIOD_S * 1000, doorbell._BUSY_PERIOD_S * 1000, doorbell._BUSY_PER_S)
 
 
@@ -80,7 +84,7 @@ SAID = (
     Said("docs/faq.md", "{} days after their end", (housekeeping._KEEP_SESSIONS_DAYS,)),
     Said("docs/catalogue.md", "more than {} seconds is rejected with CLOCK_MISMATCH", (CLOCK_TOLERANCE_MS / 1000,)),
     Said("docs/catalogue.md", "metadata has {} bytes at most", (catalogue.METADATA_MAX_BYTES,)),
-    Said("docs/catalogue.md", "is nested {} deep at most", (schemas._DEPTH_MAX,)),
+    Said("docs/catalogue.md", "is nested {} deep at most", (requests._DEPTH_MAX,)),
     Said("docs/catalogue.md", "0 to {}; one time", (catalogue._TIME_MAX_MS,)),
     Said("docs/catalogue.md", "`ACTION_TOKEN_TTL_S` ({w} minutes)", (DEFAULTS["action_token_ttl_s"] / 60,)),
     Said("docs/running-an-event.md", "their token expires, {w} minutes later", (DEFAULTS["action_token_ttl_s"] / 60,)),
@@ -109,8 +113,8 @@ SAID = (
     Said("docs/operations.md", "up to {w} old ones behind", (keys._KEEP,)),
     Said("docs/operations.md", "It names up to {} findings", (verify._FINDINGS_MAX,)),
     Said("docs/operations.md", "the queue stops at {} messages", (QUEUE_MAX_MESSAGES,)),
-    Said("docs/operations.md", "one has swept within {} s", (figures.WORKER_SILENT_S,)),
-    Said("docs/operations.md", "is younger than {} s", (figures._UNSETTLED_LATE_S,)),
+    Said("docs/operations.md", "one has swept within {} s", (health.WORKER_SILENT_S,)),
+    Said("docs/operations.md", "is younger than {} s", (health._UNSETTLED_LATE_S,)),
     Said("docs/operations.md", "looked up within {} s", (hub._SESSION_CHECK_S,)),
     Said("docs/architecture.md", "one message of up to {} ids", (doorbell.BATCH_MAX,)),
     Said("docs/architecture.md", "rows accepted over {} s ago", (sweep.LEFT_BEHIND_S,)),
@@ -121,12 +125,14 @@ SAID = (
     Said("docs/operations.md", "an answer may take {} s ({} more than the statement itself)", (ANSWER_S, SLACK_S)),
     Said("docs/operations.md", "connecting {} s, getting a free connection {} s", (CONNECT_S, engine._POOL_TIMEOUT_S)),
     Said("docs/operations.md", "in a worker | {} s |", (engine.STATEMENT_S + SLACK_S,)),
-    Said("docs/operations.md", "an answer may take {} s, getting a free", (figures._HEALTH_S,)),
+    Said("docs/operations.md", "an answer may take {} s, getting a free", (health._HEALTH_S,)),
     Said("docs/operations.md", "asks for it {} a minute", ("twice" if clock._ASK_EVERY_S == 30 else "-",)),
     Said("docs/operations.md", "buffered for up to {} s", (logs._FLUSH_S,)),
     Said("docs/operations.md", "cut at {} characters, stack traces at {}, paths at {}", CUT),
     Said(
-        "docs/architecture.md", "expire after {} s | leases are renewed every {} s", (places._LEASE_S, places._RENEW_S)
+        "docs/architecture.md",
+        "expire after {} s | leases are renewed every {} s",
+        (stream_slots._LEASE_S, stream_slots._RENEW_S),
     ),
     Said("docs/architecture.md", "at most every {} ms ({} ms above {} ids a second)", RHYTHM),
     Said("docs/embedding.md", "At most {} are kept", (browser("completions", "MAX_QUEUED"),)),

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from scoreboard.live.broker import QUEUE_MAX_MESSAGES
-from scoreboard.live.doorbell import BATCH_MAX, Doorbell
+from scoreboard.live.queue.app import QUEUE_MAX_MESSAGES
+from scoreboard.live.queue.doorbell import BATCH_MAX, Doorbell
 
 IDS = [UUID(int=number) for number in range(1, 3_001)]
 # Far more than any wait of the doorbell; a test that needs it has failed.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoreboard.web.forwarded import Forwarded, client_of, read_address, scheme_of
+from scoreboard.web.door.forwarded import Forwarded, client_of, read_address, scheme_of
 
 REAL = ip_address("198.51.100.1")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoreboard.live.events import Position
-from scoreboard.live.frames import frame, json_frame, retry_frame
+from scoreboard.live.stream.events import Position
+from scoreboard.live.stream.frames import frame, json_frame, retry_frame
 from tests.functional.sse import SseEvent, SseParser
 
 NASTY = [

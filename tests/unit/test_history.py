@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreboard.domain.events import Event
-from scoreboard.live.events import BOARD_TARGET, CONTROL_TARGET, STREAM_MAX_ENTRIES, Position, Received, for_user
-from scoreboard.live.history import History
+from scoreboard.live.stream.events import BOARD_TARGET, CONTROL_TARGET, STREAM_MAX_ENTRIES, Position, Received, for_user
+from scoreboard.live.stream.history import History
 
 ALICE, BOB = "user:alice", "user:bob"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoreboard.services.housekeeping import months_from
+from scoreboard.services.upkeep.housekeeping import months_from
 
 
 def months(now: datetime, ahead: int) -> list[str]:

@@ -16,6 +16,7 @@ from config import ROOT
 # Helpers of every process: logs, metrics, tracing, the version.
 SHARED = {
     "scoreboard",
+    "scoreboard.coalesce",
     "scoreboard.logs",
     "scoreboard.metrics",
     "scoreboard.metric_values",
@@ -37,11 +38,13 @@ ALLOWED: dict[str, set[str]] = {
     "scoreboard.domain": set(),
     "scoreboard.store": {"scoreboard.domain"},
     "scoreboard.live": {"scoreboard.domain", *NOTATIONS},
-    "scoreboard.services": {"scoreboard.store", "scoreboard.live", "scoreboard.domain"},
+    "scoreboard.services": {"scoreboard.store", "scoreboard.live", "scoreboard.domain", "scoreboard.coalesce"},
     "scoreboard.web": BELOW_WEB,
     "scoreboard.cli": {*BELOW_WEB, *START, "scoreboard.local", "scoreboard.replay", "app"},
     "scoreboard.local": {"config", *NOTATIONS},
     "scoreboard.replay": set(),
+    # A caller that waited for too long is refused in the domain's words.
+    "scoreboard.coalesce": {"scoreboard.domain"},
     "scoreboard.logs": {"config"},
     "scoreboard.metrics": {"scoreboard.metric_values"},
     "scoreboard.metric_values": set(),
@@ -63,10 +66,10 @@ HOMES: dict[str, set[str]] = {
     "flask_sse": {"scoreboard.web"},
     "flask_cors": {"scoreboard.web"},
     "werkzeug": {"scoreboard.web"},
-    "celery": {"workers", "scoreboard.live.broker", "scoreboard.web.parts", "scoreboard.tracing"},
+    "celery": {"workers", "scoreboard.live.queue", "scoreboard.web.bootstrap", "scoreboard.tracing"},
     "psycopg2": {"scoreboard.store", "scoreboard.local", "scoreboard.setting_values"},
     "alembic": {"scoreboard.store"},
-    "argon2": {"scoreboard.services.passwords"},
+    "argon2": {"scoreboard.services.accounts.passwords"},
     "click": {"scoreboard.cli"},
     "regex": {"scoreboard.domain.characters"},
     "idna": {"scoreboard.domain.characters"},
@@ -211,7 +214,7 @@ def reachable(*starts: str) -> set[str]:
 
 def test_workers_reach_neither_the_web_nor_gevent() -> None:
     reached = reachable(*(module.name for module in in_layer("workers")))
-    assert {"scoreboard.services.settle_actions", "scoreboard.store.engine"} <= reached
+    assert {"scoreboard.services.actions.settle", "scoreboard.store.engine"} <= reached
     assert not {name for name in reached if is_within(name, "scoreboard.web") or is_within(name, "app")}
     assert not reached & {"gevent", "psycogreen", "flask_limiter", "flask_sse"}
 
@@ -236,7 +239,7 @@ def test_start_up_files_read_no_environment_either() -> None:
         assert not any(map(is_environment, ast.walk(ast.parse(path.read_text(encoding="utf-8"))))), path
 
 
-@pytest.mark.parametrize("name", ["scoreboard.services.settle_actions", "scoreboard.cli.seed", "workers.tasks"])
+@pytest.mark.parametrize("name", ["scoreboard.services.actions.settle", "scoreboard.cli.seed", "workers.tasks"])
 def test_the_walk_sees_imports(name: str) -> None:
     """So that a rule that finds nothing has really looked."""
     assert any(is_ours(each) for each in modules()[name].imports)

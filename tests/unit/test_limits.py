@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from limits import RateLimitItem, parse_many
 
 from config import Settings
-from scoreboard.web.limits import divided
-from scoreboard.web.origin import client_address
+from scoreboard.web.door.client_info import client_address
+from scoreboard.web.door.rate_limits import divided
 
 UNITS = ["second", "minute", "hour", "day", "month", "year"]
 

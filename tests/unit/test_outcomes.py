@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from scoreboard.domain.actions import State
-from scoreboard.services.outcomes import outcome_json, outcome_of
+from scoreboard.services.actions.outcomes import outcome_json, outcome_of
 from scoreboard.store.actions import Action, Outcome
 
 ACTION_ID = UUID(int=1)

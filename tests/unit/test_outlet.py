@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoreboard.live.mailbox import PRIVATE_MAX, Deadline, Mailbox
+from scoreboard.live.stream.outlet import PRIVATE_MAX, Deadline, QueueOutlet
 
 # A waiting thread that has not come back by then is stuck.
 STUCK_S = 5.0
@@ -17,9 +17,9 @@ STUCK_S = 5.0
 class Taker:
     """Another thread that takes once, from before ``put`` until it comes back."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, outlet: QueueOutlet) -> None:
         self.taken: bytes | None = None
-        self._mailbox = mailbox
+        self._outlet = outlet
         self._is_running = threading.Event()
         self._thread = threading.Thread(target=self._take, daemon=True)
         self._thread.start()
@@ -28,7 +28,7 @@ class Taker:
     def _take(self) -> None:
         self._is_running.set()
         # Over the bound of the join: only a wake-up brings it back in time.
-        self.taken = self._mailbox.take(2 * STUCK_S)
+        self.taken = self._outlet.take(2 * STUCK_S)
 
     def result(self) -> bytes | None:
         self._thread.join(STUCK_S)
@@ -36,46 +36,46 @@ class Taker:
         return self.taken
 
 
-def filled(count: int) -> Mailbox:
-    mailbox = Mailbox()
+def filled(count: int) -> QueueOutlet:
+    outlet = QueueOutlet()
     for _ in range(count):
-        mailbox.put_private(b"x")
-    return mailbox
+        outlet.put_private(b"x")
+    return outlet
 
 
 def test_frames_are_taken_once_in_order() -> None:
-    mailbox = Mailbox()
+    outlet = QueueOutlet()
     for name in (b"a", b"b", b"c"):
-        mailbox.put_private(name)
-    assert mailbox.take(0) == b"abc"
-    assert mailbox.take(0) == b""
+        outlet.put_private(name)
+    assert outlet.take(0) == b"abc"
+    assert outlet.take(0) == b""
 
 
 def test_only_the_newest_board_waits_and_at_the_end() -> None:
-    mailbox = Mailbox()
-    mailbox.put_board(b"[1]")
-    mailbox.put_private(b"a")
-    mailbox.put_board(b"[2]")
-    mailbox.put_private(b"b")
-    mailbox.put_board(b"[3]")
-    assert mailbox.take(0) == b"ab[3]"
+    outlet = QueueOutlet()
+    outlet.put_board(b"[1]")
+    outlet.put_private(b"a")
+    outlet.put_board(b"[2]")
+    outlet.put_private(b"b")
+    outlet.put_board(b"[3]")
+    assert outlet.take(0) == b"ab[3]"
 
 
 def test_a_board_stays_where_it_is_until_a_newer_one_comes() -> None:
-    mailbox = Mailbox()
-    mailbox.put_board(b"[1]")
-    mailbox.put_private(b"a")
-    assert mailbox.take(0) == b"[1]a"
-    mailbox.put_board(b"[2]")
-    assert mailbox.take(0) == b"[2]"
+    outlet = QueueOutlet()
+    outlet.put_board(b"[1]")
+    outlet.put_private(b"a")
+    assert outlet.take(0) == b"[1]a"
+    outlet.put_board(b"[2]")
+    assert outlet.take(0) == b"[2]"
 
 
 @given(st.lists(st.booleans(), max_size=PRIVATE_MAX))
 def test_private_order_is_kept_and_one_board_is_left(is_board: list[bool]) -> None:
-    mailbox = Mailbox()
+    outlet = QueueOutlet()
     for number, each in enumerate(is_board):
-        (mailbox.put_board if each else mailbox.put_private)(b"%s%d;" % (b"board" if each else b"own", number))
-    taken = mailbox.take(0).split(b";")[:-1]
+        (outlet.put_board if each else outlet.put_private)(b"%s%d;" % (b"board" if each else b"own", number))
+    taken = outlet.take(0).split(b";")[:-1]
     boards = [number for number, each in enumerate(is_board) if each]
     own = [number for number, each in enumerate(is_board) if not each]
     assert [frame for frame in taken if frame.startswith(b"own")] == [b"own%d" % number for number in own]
@@ -83,7 +83,7 @@ def test_private_order_is_kept_and_one_board_is_left(is_board: list[bool]) -> No
     # Numbers grow: event ids reach the browser in order.
     numbers = [int(frame.lstrip(b"boardwn")) for frame in taken]
     assert numbers == sorted(numbers)
-    assert not mailbox.has_overflowed
+    assert not outlet.has_overflowed
 
 
 def test_too_many_private_frames_are_dropped_and_noted() -> None:
@@ -96,86 +96,86 @@ def test_too_many_private_frames_are_dropped_and_noted() -> None:
 
 
 def test_what_is_taken_makes_room() -> None:
-    mailbox = Mailbox()
+    outlet = QueueOutlet()
     for _ in range(3):
         for _ in range(PRIVATE_MAX):
-            mailbox.put_private(b"x")
-        assert len(mailbox.take(0)) == PRIVATE_MAX
-    assert not mailbox.has_overflowed
+            outlet.put_private(b"x")
+        assert len(outlet.take(0)) == PRIVATE_MAX
+    assert not outlet.has_overflowed
 
 
 def test_boards_alone_never_overflow() -> None:
-    mailbox = Mailbox()
+    outlet = QueueOutlet()
     for number in range(4 * PRIVATE_MAX):
-        mailbox.put_board(b"%d" % number)
-    assert mailbox.take(0) == b"%d" % (4 * PRIVATE_MAX - 1)
-    assert not mailbox.has_overflowed
+        outlet.put_board(b"%d" % number)
+    assert outlet.take(0) == b"%d" % (4 * PRIVATE_MAX - 1)
+    assert not outlet.has_overflowed
 
 
 def test_starting_over_ends_the_overflow() -> None:
-    mailbox = filled(PRIVATE_MAX + 1)
-    mailbox.replace_all(b"reset snapshot ")
-    mailbox.put_private(b"a")
-    assert not mailbox.has_overflowed
-    assert mailbox.take(0) == b"reset snapshot a"
+    outlet = filled(PRIVATE_MAX + 1)
+    outlet.replace_all(b"reset snapshot ")
+    outlet.put_private(b"a")
+    assert not outlet.has_overflowed
+    assert outlet.take(0) == b"reset snapshot a"
 
 
 def test_a_snapshot_that_replaces_all_is_no_board_to_be_dropped() -> None:
-    mailbox = Mailbox()
-    mailbox.put_board(b"old")
-    mailbox.replace_all(b"reset ")
-    mailbox.put_board(b"new")
-    assert mailbox.take(0) == b"reset new"
+    outlet = QueueOutlet()
+    outlet.put_board(b"old")
+    outlet.replace_all(b"reset ")
+    outlet.put_board(b"new")
+    assert outlet.take(0) == b"reset new"
 
 
 @pytest.mark.parametrize("method", ["put_private", "put_board", "replace_all"])
 def test_a_frame_wakes_a_waiting_taker(method: str) -> None:
-    mailbox = Mailbox()
-    taker = Taker(mailbox)
-    getattr(mailbox, method)(b"frame")
+    outlet = QueueOutlet()
+    taker = Taker(outlet)
+    getattr(outlet, method)(b"frame")
     assert taker.result() == b"frame"
 
 
 def test_closing_wakes_a_waiting_taker() -> None:
-    mailbox = Mailbox()
-    taker = Taker(mailbox)
-    mailbox.close()
+    outlet = QueueOutlet()
+    taker = Taker(outlet)
+    outlet.close()
     assert taker.result() == b""
-    assert mailbox.is_closed
+    assert outlet.is_closed
 
 
-def test_a_closed_mailbox_keeps_nobody_waiting() -> None:
-    mailbox = Mailbox()
-    mailbox.put_private(b"last")
-    mailbox.close()
-    assert Taker(mailbox).result() == b"last"
+def test_a_closed_outlet_keeps_nobody_waiting() -> None:
+    outlet = QueueOutlet()
+    outlet.put_private(b"last")
+    outlet.close()
+    assert Taker(outlet).result() == b"last"
 
 
-def test_a_closed_mailbox_keeps_nobody_waiting_a_second_time() -> None:
-    mailbox = Mailbox()
-    mailbox.close()
-    assert Taker(mailbox).result() == b""
-    assert Taker(mailbox).result() == b""
+def test_a_closed_outlet_keeps_nobody_waiting_a_second_time() -> None:
+    outlet = QueueOutlet()
+    outlet.close()
+    assert Taker(outlet).result() == b""
+    assert Taker(outlet).result() == b""
 
 
 def test_nothing_is_lost_or_doubled_between_threads() -> None:
-    mailbox, writers, each = Mailbox(), 4, 50
+    outlet, writers, each = QueueOutlet(), 4, 50
     together = threading.Barrier(writers)
 
     def write(name: int) -> None:
         together.wait(STUCK_S)
         for number in range(each):
-            mailbox.put_private(b"%d/%d;" % (name, number))
+            outlet.put_private(b"%d/%d;" % (name, number))
 
     threads = [threading.Thread(target=write, args=(name,), daemon=True) for name in range(writers)]
     for thread in threads:
         thread.start()
     taken = b""
     while any(thread.is_alive() for thread in threads):
-        taken += mailbox.take(0.01)
+        taken += outlet.take(0.01)
     for thread in threads:
         thread.join(STUCK_S)
-    taken += mailbox.take(0)
+    taken += outlet.take(0)
     frames = taken.split(b";")[:-1]
     assert len(frames) == len(set(frames)) == writers * each
     for name in range(writers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event, Semaphore
 
-from scoreboard.services.read_board import PlayerCount
+from scoreboard.services.boards.read import PlayerCount
 
 
 class Table:

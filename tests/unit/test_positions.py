@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scoreboard.live.events import Position
+from scoreboard.live.stream.events import Position
 
 
 @given(st.integers(0, 10**16 - 1), st.integers(0, 10**16 - 1))

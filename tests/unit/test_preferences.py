@@ -7,7 +7,7 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoreboard.web.preferences import WAIT_MAX_S, preferred_wait_s
+from scoreboard.web.door.preferences import WAIT_MAX_S, preferred_wait_s
 
 APP = Flask(__name__)
 

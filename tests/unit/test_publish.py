@@ -10,9 +10,9 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoreboard.live.events import BOARD_CHANGED, BOARD_TARGET, Entry
 from scoreboard.live.standings import Applied, Move
-from scoreboard.services.publish import entries_after
+from scoreboard.live.stream.events import BOARD_CHANGED, BOARD_TARGET, Entry
+from scoreboard.services.boards.publish import entries_after
 
 PLAYERS = [UUID(int=number) for number in range(1, 41)]
 A, B, C = PLAYERS[:3]

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scoreboard.domain.errors import InvalidActionToken
-from scoreboard.services.action_tokens import TOKEN_MAX_LENGTH, ActionClaims, TicketClaims, TokenBox, token_hash
+from scoreboard.services.actions.tokens import TOKEN_MAX_LENGTH, ActionClaims, TicketClaims, TokenBox, token_hash
 
 OLD, NEW, FOREIGN = (Fernet.generate_key().decode() for _ in range(3))
 BOX = TokenBox([OLD])

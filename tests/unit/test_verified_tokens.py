@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from uuid import uuid4
 
-from scoreboard.web.verified_tokens import AccessClaims, VerifiedTokens
+from scoreboard.web.door.verified_tokens import AccessClaims, VerifiedTokens
 
 NOW = time.time()
 

@@ -11,9 +11,9 @@ from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 
 from scoreboard.domain.errors import ServiceUnavailable
-from scoreboard.live import broker_transport
-from scoreboard.live.broker_transport import ADDRESS_OPTION
 from scoreboard.live.connection import UNAVAILABLE
+from scoreboard.live.queue import transport
+from scoreboard.live.queue.transport import ADDRESS_OPTION
 from scoreboard.redis_url import read_redis_url
 
 SETTLE = "scoreboard.settle"
@@ -42,7 +42,7 @@ PRODUCER_TIMEOUT_S, CONSUMER_TIMEOUT_S = 1.0, 5.0
 def make_celery(broker_url: str, *, timeout_s: float = PRODUCER_TIMEOUT_S) -> Celery:
     """Late acknowledgement, no results, no prefetching, and no wait for the broker over ``timeout_s``."""
     # By its name, because Celery reads a transport from the URL alone.
-    TRANSPORT_ALIASES["redis"] = f"{broker_transport.__name__}:Transport"
+    TRANSPORT_ALIASES["redis"] = f"{transport.__name__}:Transport"
     # What Celery says in its log; the transport makes connections from the URL itself, password and all.
     shown = f"redis://{read_redis_url(broker_url).host_and_port}"
     app = Celery("scoreboard", broker=shown)

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import structlog
 
-from scoreboard.live.broker import QUEUE_MAX_MESSAGES
+from scoreboard.live.queue.app import QUEUE_MAX_MESSAGES
 
 log = structlog.get_logger(__name__)
 

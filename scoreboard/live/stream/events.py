@@ -168,7 +168,7 @@ class EventLog:
 def _packed(entry: Entry) -> bytes:
     """An entry as one value: every web process reads each, and what a client spends on a reply is by its values.
 
-    Parts end with line breaks, which JSON has none of.
+    Components end with line breaks, which JSON has none of.
     """
     action = entry.action_id.hex if entry.action_id else ""
     return b"%b\n%d\n%b\n%b\n%b" % (entry.target.encode(), entry.count, action.encode(), entry.outcome, entry.payload)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from scoreboard.live.events import STREAM_MAX_ENTRIES, Position, Received
+from scoreboard.live.stream.events import STREAM_MAX_ENTRIES, Position, Received
 
 _PRIVATE = "user:"
 

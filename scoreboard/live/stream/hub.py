@@ -1,7 +1,7 @@
 """The hub: one reader per web process that feeds all of its streams.
 
 It follows the event stream, keeps the newest board as ready-made bytes and puts
-them into the mailbox of every subscription. Boards are coalesced: the first change
+them into the outlet of every subscription. Boards are coalesced: the first change
 goes out at once, further ones at most once per interval, the last one always. A number of
 players that changes without the top does so too, more seldom.
 While Redis is down the board is polled from Postgres and streams stay open.
@@ -21,10 +21,9 @@ import structlog
 
 from scoreboard.domain.events import HEARTBEAT, INITIAL, RESET, UPDATE, board_event
 from scoreboard.domain.standings import Board
-from scoreboard.live.audience import Audience, Subscription
-from scoreboard.live.board_news import BoardNews
 from scoreboard.live.connection import UNAVAILABLE
-from scoreboard.live.events import (
+from scoreboard.live.stream.board_news import BoardNews
+from scoreboard.live.stream.events import (
     BOARD_CHANGED,
     BOARD_TARGET,
     CONTROL_TARGET,
@@ -33,9 +32,10 @@ from scoreboard.live.events import (
     Position,
     Received,
 )
-from scoreboard.live.frames import Frame, frame, json_frame
-from scoreboard.live.history import History
-from scoreboard.live.mailbox import Mailbox, Outlet
+from scoreboard.live.stream.frames import Frame, frame, json_frame
+from scoreboard.live.stream.history import History
+from scoreboard.live.stream.outlet import Outlet, QueueOutlet
+from scoreboard.live.stream.subscriptions import Subscription, Subscriptions
 
 log = structlog.get_logger(__name__)
 
@@ -95,9 +95,9 @@ class Hub:
         self._beats_at = time.monotonic() + heartbeat_s
         self._on_unchecked = on_unchecked
         self._unavailable: tuple[type[Exception], ...] = (*UNAVAILABLE, *unavailable)
-        self._audience = Audience()
+        self._subscriptions = Subscriptions()
         # One lock for all that must not change between a snapshot and what follows it.
-        self._lock = self._audience.lock
+        self._lock = self._subscriptions.lock
         self._progress = threading.Condition(self._lock)
         self._expectations: dict[UUID, set[Expectation]] = {}
         self._history = History(Position(0, 0))
@@ -129,11 +129,11 @@ class Hub:
         A crowd that lost its streams at one moment would come back at one moment.
         """
         self._is_stopping = True
-        self._audience.dismiss(spread_s)
+        self._subscriptions.dismiss(spread_s)
 
     @property
     def streams(self) -> int:
-        return len(self._audience)
+        return len(self._subscriptions)
 
     # -- subscribers -------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class Hub:
         outlet: Outlet | None = None,
         seconds_left: float | None = None,
     ) -> Subscription:
-        """Register a stream; its outlet (by default a mailbox) holds what was missed and the current board.
+        """Register a stream; its outlet (by default a outlet) holds what was missed and the current board.
 
         The stream is ended after ``seconds_left``.
 
@@ -176,7 +176,7 @@ class Hub:
         self._freshen()
         asked = Position.parse(last_event_id) if last_event_id else None
         ends_at = None if seconds_left is None else time.monotonic() + seconds_left
-        outlet = outlet or Mailbox()
+        outlet = outlet or QueueOutlet()
         subscription = Subscription(user_id, session_id, outlet, ends_at)
         with self._lock:
             if asked and asked.epoch == self._history.position.epoch:
@@ -189,7 +189,7 @@ class Hub:
                     subscription.deliver(entry)
             outlet.put_board(self._initial_frame())
             subscription.after = self._history.position
-            self._audience.add(subscription)
+            self._subscriptions.add(subscription)
         return subscription
 
     def has_given(self, last_event_id: str) -> bool:
@@ -210,7 +210,7 @@ class Hub:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         subscription.close()
-        self._audience.remove(subscription)
+        self._subscriptions.remove(subscription)
 
     def start_over(self, subscription: Subscription) -> None:
         """Give a reader that fell too far behind a reset and the newest board."""
@@ -277,7 +277,7 @@ class Hub:
         """Start over behind a gap: every reader gets a reset, then all that follows this position."""
         with self._lock:
             self._history = History(position)
-            self._audience.for_each(self.start_over)
+            self._subscriptions.for_each(self.start_over)
         self._news.is_dirty = True
 
     def _wait_ms(self) -> int:
@@ -303,9 +303,9 @@ class Hub:
             for _, kind, data in entry.events():
                 self._tell_everyone(kind, data)
         elif entry.target == CONTROL_TARGET:
-            self._audience.end(orjson.loads(entry.payload))
+            self._subscriptions.end(orjson.loads(entry.payload))
         else:
-            self._audience.deliver(entry)
+            self._subscriptions.deliver(entry)
         if entry.action_id in self._expectations and entry.outcome:
             outcome = orjson.loads(entry.outcome)
             for expectation in self._expectations[entry.action_id]:
@@ -317,7 +317,7 @@ class Hub:
             self._updated_user = orjson.loads(data) or self._updated_user
             return
         told = frame(kind, data)
-        self._audience.send(lambda outlet: outlet.put_private(told))
+        self._subscriptions.send(lambda outlet: outlet.put_private(told))
 
     # -- the board -------------------------------------------------------------------
 
@@ -362,7 +362,7 @@ class Hub:
             event = board_event(board, self._updated_user)
             update = frame(UPDATE, orjson.dumps(event.data), self._history.position)
             self._updated_user = None
-            self._audience.send(lambda outlet: outlet.put_board(update))
+            self._subscriptions.send(lambda outlet: outlet.put_board(update))
         return True
 
     def _beat_if_due(self) -> None:
@@ -370,7 +370,7 @@ class Hub:
             return
         self._beats_at = time.monotonic() + self._heartbeat_s
         beat = json_frame(HEARTBEAT, {"version": self.version})
-        self._audience.send(lambda outlet: outlet.put_heartbeat(beat))
+        self._subscriptions.send(lambda outlet: outlet.put_heartbeat(beat))
 
     # -- sessions ----------------------------------------------------------------------
 
@@ -380,11 +380,11 @@ class Hub:
         while not self._is_stopping:
             time.sleep(_EXPIRY_CHECK_S)
             now = time.monotonic()
-            self._audience.end_expired(now)
+            self._subscriptions.end_expired(now)
             if now - checked_at < _SESSION_CHECK_S:
                 continue
             checked_at = now
-            if sessions := self._audience.session_ids():
+            if sessions := self._subscriptions.session_ids():
                 self._check_sessions(sessions)
 
     def _check_sessions(self, sessions: set[UUID]) -> None:
@@ -394,4 +394,4 @@ class Hub:
             log.warning("hub_sessions_unchecked", error=str(error))
             self._on_unchecked()
             return
-        self._audience.end_sessions(sessions - alive)
+        self._subscriptions.end_sessions(sessions - alive)

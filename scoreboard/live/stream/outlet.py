@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import Protocol
 
-from scoreboard.live.frames import Frame
+from scoreboard.live.stream.frames import Frame
 
 # Private events that may wait for one browser. A player earns at most a few a second;
 # who is so far behind gets a reset and a snapshot instead of a queue.
@@ -70,7 +70,7 @@ class Backlog:
         return frames
 
 
-class Mailbox:
+class QueueOutlet:
     """The outlet of a stream that is written by a generator, on any server: frames wait until it takes them."""
 
     def __init__(self) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from uuid import UUID
 
-from scoreboard.live.events import Position, Received
-from scoreboard.live.frames import frame, retry_frame
-from scoreboard.live.mailbox import Outlet
+from scoreboard.live.stream.events import Position, Received
+from scoreboard.live.stream.frames import frame, retry_frame
+from scoreboard.live.stream.outlet import Outlet
 
 # Writes in a row before other requests get their turn: about a millisecond.
 _TURN = 100
@@ -43,7 +43,7 @@ class Subscription:
                 self.after = position
 
 
-class Audience:
+class Subscriptions:
     """All open streams. ``lock`` guards every method; holding it makes several calls one step."""
 
     def __init__(self) -> None:

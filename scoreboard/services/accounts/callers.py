@@ -6,8 +6,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from uuid import UUID
 
+from scoreboard.coalesce import Coalescer
 from scoreboard.domain.accounts import Status
-from scoreboard.services.gather import Gather
 from scoreboard.store import intake, sessions
 from scoreboard.store.engine import Database
 from scoreboard.store.intake import Player
@@ -26,8 +26,8 @@ class CallerLookup:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sessions: Gather[UUID, Found] = Gather(self._find, batch_max=_BATCH_MAX)
-        self._players: Gather[UUID, Player | None] = Gather(self._find_players, batch_max=_BATCH_MAX)
+        self._sessions: Coalescer[UUID, Found] = Coalescer(self._find, batch_max=_BATCH_MAX)
+        self._players: Coalescer[UUID, Player | None] = Coalescer(self._find_players, batch_max=_BATCH_MAX)
         self._remembered: OrderedDict[UUID, Caller] = OrderedDict()
 
     @property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from scoreboard.domain.accounts import login_keys
 from scoreboard.domain.errors import AccountBanned, InvalidCredentials
-from scoreboard.services.passwords import Passwords
-from scoreboard.services.sessions import SignIn, open_session
+from scoreboard.services.accounts.passwords import Passwords
+from scoreboard.services.accounts.sessions import SignIn, open_session
 from scoreboard.store import audit, users
 from scoreboard.store.audit import AuditEvent, Origin
 from scoreboard.store.engine import Database

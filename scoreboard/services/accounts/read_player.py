@@ -7,7 +7,7 @@ from uuid import UUID
 
 from scoreboard.domain.errors import NotFound
 from scoreboard.domain.standings import percentile
-from scoreboard.services.read_board import BoardReader
+from scoreboard.services.boards.read import BoardReader
 from scoreboard.store import ledger, users
 from scoreboard.store.engine import Database
 from scoreboard.store.ledger import HistoryItem

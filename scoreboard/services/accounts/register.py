@@ -7,11 +7,11 @@ from uuid_utils.compat import uuid7
 
 from scoreboard.domain.accounts import Role, check_password, email_key, name_keys, normalise_username, username_key
 from scoreboard.domain.errors import EmailTaken, UsernameTaken, ValidationFailed
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
-from scoreboard.services.passwords import Passwords
-from scoreboard.services.publish import publish_standing
-from scoreboard.services.sessions import SignIn, open_session
+from scoreboard.live.stream.events import EventLog
+from scoreboard.services.accounts.passwords import Passwords
+from scoreboard.services.accounts.sessions import SignIn, open_session
+from scoreboard.services.boards.publish import publish_standing
 from scoreboard.store import audit, users
 from scoreboard.store.audit import AuditEvent, Origin
 from scoreboard.store.engine import Database, violated_constraint

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from scoreboard.domain.accounts import Status
 from scoreboard.domain.errors import AccountBanned, InvalidToken
-from scoreboard.live.events import EventLog, session_ended
-from scoreboard.services.caller_lookup import CallerLookup
-from scoreboard.services.publish import publish_quietly
+from scoreboard.live.stream.events import EventLog, session_ended
+from scoreboard.services.accounts.callers import CallerLookup
+from scoreboard.services.boards.publish import publish_quietly
 from scoreboard.store import audit, sessions, users
 from scoreboard.store.audit import AuditEvent, Origin
 from scoreboard.store.engine import Database

@@ -10,9 +10,9 @@ import orjson
 
 from scoreboard.domain.actions import Proof, State, check_reported_points, has_valid_checksum
 from scoreboard.domain.errors import ActionAlreadyCompleted, ActionTokenExpired, InvalidActionToken
-from scoreboard.services.action_tokens import TokenBox, token_hash
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.intake import Intake
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.intake import Intake
+from scoreboard.services.actions.tokens import TokenBox, token_hash
 from scoreboard.store import audit
 from scoreboard.store.actions import Action
 from scoreboard.store.audit import AuditEvent, Origin

@@ -35,7 +35,7 @@ METADATA_MAX_BYTES = 2_048
 _CODE = r"^[A-Z][A-Z0-9_]{0,49}$"
 # One day: an action that takes longer is not one action.
 _TIME_MAX_MS = 86_400_000
-# Parts of pydantic's locations that stand nowhere in the file.
+# Components of pydantic's locations that stand nowhere in the file.
 _KINDS = ("fixed", "computed", "reported")
 _PositivePoints = Annotated[int, Field(ge=1, le=1_000_000_000)]
 _Number = int | float

@@ -8,8 +8,8 @@ from typing import TypeVar
 import sqlalchemy as sa
 import structlog
 
+from scoreboard.coalesce import Coalescer
 from scoreboard.domain.errors import TooManyOpenActions
-from scoreboard.services.gather import Gather
 from scoreboard.store import actions, intake, sessions
 from scoreboard.store.actions import Action
 from scoreboard.store.engine import UNAVAILABLE, Database
@@ -40,9 +40,9 @@ class Intake:
         self._database = database
         self._max_open = max_open
         #: Issues one action; raises TooManyOpenActions, CallerChanged.
-        self.issue: Gather[Issue, Issued] = Gather(_apart(self._issue))
+        self.issue: Coalescer[Issue, Issued] = Coalescer(_apart(self._issue))
         #: Accepts one completion; see Refusal. Raises CallerChanged.
-        self.accept: Gather[Acceptance, Refusal | None] = Gather(_apart(self._accept))
+        self.accept: Coalescer[Acceptance, Refusal | None] = Coalescer(_apart(self._accept))
 
     def _issue(self, wanted: Sequence[Issue]) -> list[Issued | Exception]:
         with self._database.autocommit() as connection:

@@ -12,9 +12,9 @@ from uuid_utils.compat import uuid7
 from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.actions import points_at_most
 from scoreboard.domain.errors import AccountBanned, InsufficientPermissions, NotFound
-from scoreboard.services.action_tokens import TokenBox, token_hash
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.intake import Intake
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.intake import Intake
+from scoreboard.services.actions.tokens import TokenBox, token_hash
 from scoreboard.store.intake import Issue, Player
 from scoreboard.store.sessions import Caller
 

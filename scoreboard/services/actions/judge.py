@@ -15,7 +15,7 @@ from scoreboard.domain.actions import MAX_SAFE_INTEGER, State, points_for, time_
 from scoreboard.domain.ledger import LedgerEntry
 from scoreboard.domain.rules import Completion, Consequence, History, Rule, Verdict, judge
 from scoreboard.domain.standings import Standing
-from scoreboard.services.catalogue import Catalogue
+from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.store import settlements
 from scoreboard.store.actions import Outcome
 from scoreboard.store.audit import AuditEvent

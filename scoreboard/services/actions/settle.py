@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from uuid_utils.compat import uuid7
 
 from scoreboard.domain.rules import BURST_WINDOW, RULES, Rule
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.judge_actions import Batch, Settled, judge_actions
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.judge import Batch, Settled, judge_actions
 from scoreboard.store import audit, settlements, signals
 from scoreboard.store.engine import UNAVAILABLE, Database
 from scoreboard.store.settlements import Accepted, PlayersBusyError

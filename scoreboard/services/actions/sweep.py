@@ -11,12 +11,12 @@ from uuid import UUID
 import structlog
 
 from scoreboard.live.connection import UNAVAILABLE
-from scoreboard.live.events import EventLog
 from scoreboard.live.standings import Standings
-from scoreboard.services.announce import announce, announce_left_behind
-from scoreboard.services.catalogue import Catalogue
-from scoreboard.services.publish import publish_notes
-from scoreboard.services.settle_actions import settle_oldest
+from scoreboard.live.stream.events import EventLog
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.settle import settle_oldest
+from scoreboard.services.boards.announce import announce, announce_left_behind
+from scoreboard.services.boards.publish import publish_notes
 from scoreboard.store.engine import Database
 
 log = structlog.get_logger(__name__)

@@ -12,11 +12,11 @@ from scoreboard.domain.actions import State
 from scoreboard.domain.events import Event, action_settled, rank_changed, score_updated
 from scoreboard.domain.standings import Standing
 from scoreboard.live.connection import UNAVAILABLE
-from scoreboard.live.events import Entry, EventLog, for_user
 from scoreboard.live.standings import Applied, Standings
-from scoreboard.services.judge_actions import Settled
-from scoreboard.services.outcomes import outcome_json, outcome_of
-from scoreboard.services.publish import entries_after
+from scoreboard.live.stream.events import Entry, EventLog, for_user
+from scoreboard.services.actions.judge import Settled
+from scoreboard.services.actions.outcomes import outcome_json, outcome_of
+from scoreboard.services.boards.publish import entries_after
 from scoreboard.store import actions, board, settlements, users
 from scoreboard.store.engine import Database
 

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 import structlog
 
 from scoreboard.domain.standings import RawStanding
-from scoreboard.live.events import EventLog, board_changed
 from scoreboard.live.standings import FILL_BATCH, RebuildOvertakenError, Standings
-from scoreboard.services.publish import publish_quietly
+from scoreboard.live.stream.events import EventLog, board_changed
+from scoreboard.services.boards.publish import publish_quietly
 from scoreboard.store import board
 from scoreboard.store.engine import Database
-from scoreboard.store.patience import patience
+from scoreboard.store.timeouts import patience
 
 log = structlog.get_logger(__name__)
 

@@ -15,8 +15,8 @@ import structlog
 from scoreboard.domain.events import UpdatedUser, rank_changed, score_updated
 from scoreboard.domain.standings import TOP_SIZE
 from scoreboard.live.connection import UNAVAILABLE
-from scoreboard.live.events import Entry, EventLog, board_changed, for_user
 from scoreboard.live.standings import Applied, Standings
+from scoreboard.live.stream.events import Entry, EventLog, board_changed, for_user
 from scoreboard.store import users
 from scoreboard.store.engine import Database
 from scoreboard.store.users import StandingNote

@@ -12,10 +12,10 @@ from scoreboard.domain import ledger
 from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.actions import MAX_SAFE_INTEGER
 from scoreboard.domain.errors import InsufficientPermissions, NotFound, ValidationFailed
-from scoreboard.live.events import EventLog, user_ended
 from scoreboard.live.standings import Standings
-from scoreboard.services.account import Account
-from scoreboard.services.publish import publish_quietly, publish_standing
+from scoreboard.live.stream.events import EventLog, user_ended
+from scoreboard.services.accounts.account import Account
+from scoreboard.services.boards.publish import publish_quietly, publish_standing
 from scoreboard.store import audit, idempotency, sessions, users
 from scoreboard.store import ledger as ledger_store
 from scoreboard.store.audit import AuditEvent, Origin

@@ -18,10 +18,10 @@ from scoreboard.store import actions
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.engine import Database
 from scoreboard.store.fitness import READ_ONLY, misfit, probe_writes, read_state
-from scoreboard.store.patience import patience
 from scoreboard.store.refusals import TABLES_HELD, ServerRefuses, is_lock_timeout
 from scoreboard.store.replica import Replica, read_written
 from scoreboard.store.tables import users
+from scoreboard.store.timeouts import patience
 
 _WORKER_SEEN = "sb:worker:seen"
 # Workers sweep every two seconds; after so long without one, nobody is working.

@@ -10,7 +10,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 import uuid_utils
 
-from scoreboard.services.passwords import Passwords
+from scoreboard.services.accounts.passwords import Passwords
 from scoreboard.store.engine import Database
 from scoreboard.store.seeding import copy_players, copy_sessions
 

@@ -17,9 +17,9 @@ from scoreboard.domain.errors import RetryLater, ScoreboardError
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.refusals import explain
-from scoreboard.web.limits import describe_refusal
-from scoreboard.web.observe import PATH_MAX
-from scoreboard.web.refusals import INTERNAL_ERROR, refusal
+from scoreboard.web.api.refusals import INTERNAL_ERROR, refusal
+from scoreboard.web.door.rate_limits import describe_refusal
+from scoreboard.web.door.request_log import PATH_MAX
 
 log = structlog.get_logger(__name__)
 

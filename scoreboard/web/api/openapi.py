@@ -13,11 +13,11 @@ from werkzeug.routing import Rule
 from scoreboard import __version__
 from scoreboard.domain import errors
 from scoreboard.domain.errors import ScoreboardError
-from scoreboard.web.answers import STREAM_EVENTS, SignIn
-from scoreboard.web.errors import HTTP_CODES, STATUS
-from scoreboard.web.field_docs import FIELDS, HEADERS, RESPONSE_HEADERS
-from scoreboard.web.operation import Access, Operation
-from scoreboard.web.refusals import INTERNAL_ERROR
+from scoreboard.web.api.errors import HTTP_CODES, STATUS
+from scoreboard.web.api.field_docs import FIELDS, HEADERS, RESPONSE_HEADERS
+from scoreboard.web.api.refusals import INTERNAL_ERROR
+from scoreboard.web.api.responses import STREAM_EVENTS, SignIn
+from scoreboard.web.door.operation import Access, Operation
 
 # Answered for every path that has a GET, or at all.
 _BY_FLASK = {"HEAD", "OPTIONS"}

@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 from scoreboard.domain.accounts import PASSWORD_MAX, PASSWORD_MIN, USERNAME_MAX, USERNAME_MIN
 from scoreboard.domain.actions import DATA_MAX_BYTES, MAX_SAFE_INTEGER
 from scoreboard.domain.characters import find_refused_in_text, is_visible
-from scoreboard.services.action_tokens import TOKEN_MAX_LENGTH
+from scoreboard.services.actions.tokens import TOKEN_MAX_LENGTH
 
 # Longer ones than RFC 5321 allows are not addresses.
 _EMAIL_MAX = 254

@@ -26,14 +26,14 @@ from jwt import ExpiredSignatureError, PyJWTError
 
 from config import Settings
 from scoreboard.domain.errors import AccountBanned, CsrfFailed, InvalidToken, ScoreboardError, TokenExpired
-from scoreboard.services import sessions
-from scoreboard.services.action_tokens import TicketClaims
-from scoreboard.services.sessions import SignIn
+from scoreboard.services.accounts import sessions
+from scoreboard.services.accounts.sessions import SignIn
+from scoreboard.services.actions.tokens import TicketClaims
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.sessions import Caller
-from scoreboard.web.bearer import bearer_token, has_bearer
-from scoreboard.web.parts import current_operation, current_parts
-from scoreboard.web.verified_tokens import AccessClaims
+from scoreboard.web.bootstrap import current_components, current_operation
+from scoreboard.web.door.bearer import bearer_token, has_bearer
+from scoreboard.web.door.verified_tokens import AccessClaims
 
 ISSUER = "scoreboard"
 AUDIENCE = "scoreboard-api"
@@ -118,14 +118,14 @@ def _headers() -> dict[str, str] | None:
 
 def access_token(user_id: str, session_id: str) -> str:
     """Needs an application context."""
-    claims = {"sid": session_id, "use": "access", **_times(current_parts().settings.jwt_access_ttl_s)}
+    claims = {"sid": session_id, "use": "access", **_times(current_components().settings.jwt_access_ttl_s)}
     token: str = create_access_token(user_id, additional_claims=claims, additional_headers=_headers())
     return token
 
 
 def _times(ttl_s: int) -> dict[str, int]:
     """The times in a token, by the clock that all processes share instead of the library's."""
-    now = int(current_parts().clock())
+    now = int(current_components().clock())
     return {"iat": now, "nbf": now, "exp": now + ttl_s}
 
 
@@ -139,7 +139,7 @@ def sign_in_answer(sign_in: SignIn) -> dict[str, object]:
             "sid": session_id,
             "use": "refresh",
             "rid": str(sign_in.refresh_id),
-            **_times(current_parts().settings.jwt_refresh_ttl_s),
+            **_times(current_components().settings.jwt_refresh_ttl_s),
         },
         additional_headers=_headers(),
     )
@@ -147,14 +147,14 @@ def sign_in_answer(sign_in: SignIn) -> dict[str, object]:
     return {
         "accessToken": access,
         "refreshToken": refresh,
-        "expiresIn": current_parts().settings.jwt_access_ttl_s,
+        "expiresIn": current_components().settings.jwt_access_ttl_s,
         "user": {"id": identity, "username": user.username, "role": user.role.value, "score": user.score},
     }
 
 
 def set_cookies(response: Response, answer: dict[str, object]) -> None:
     """Both for as long as the session may last: an expired access token is what tells a page to refresh."""
-    seconds = current_parts().settings.jwt_refresh_ttl_s
+    seconds = current_components().settings.jwt_refresh_ttl_s
     set_access_cookies(response, str(answer["accessToken"]), max_age=seconds)
     set_refresh_cookies(response, str(answer["refreshToken"]), max_age=seconds)
 
@@ -190,7 +190,7 @@ def load_caller() -> None:
         if claims is None:
             return
         g.access_expires_at = claims.expires_at
-        callers = current_parts().callers
+        callers = current_components().callers
         operation = current_operation()
         will_confirm = operation is not None and operation.confirms_caller
         caller = callers.recall(claims.session_id) if will_confirm else None
@@ -208,7 +208,7 @@ def confirm_caller() -> bool:
     """
     if not g.get("is_recalled"):
         return False
-    callers, remembered = current_parts().callers, g.caller
+    callers, remembered = current_components().callers, g.caller
     g.is_recalled = False
     callers.forget(remembered.session_id)
     g.caller = sessions.identify(callers, remembered.session_id, remembered.user_id)
@@ -243,12 +243,12 @@ def _access_claims() -> AccessClaims | None:
     token = bearer or request.cookies.get(_cookie_of("access"))
     if not token:
         return None
-    known = current_parts().verified.get(token, current_parts().clock())
+    known = current_components().verified.get(token, current_components().clock())
     if known is not None and (bearer is not None or _has_csrf_proof(known)):
         return known
     found = _verified("access")
     claims = AccessClaims(UUID(found["sid"]), UUID(found["sub"]), int(found["exp"]), found.get("csrf"))
-    current_parts().verified.put(token, claims)
+    current_components().verified.put(token, claims)
     return claims
 
 
@@ -286,8 +286,10 @@ def _is_from_elsewhere() -> bool:
 
 
 def _ticket_claims(ticket: str) -> AccessClaims:
-    parts = current_parts()
-    claims: TicketClaims | None = parts.tokens.open_ticket(ticket, parts.settings.stream_ticket_ttl_s, parts.clock())
+    components = current_components()
+    claims: TicketClaims | None = components.tokens.open_ticket(
+        ticket, components.settings.stream_ticket_ttl_s, components.clock()
+    )
     if claims is None or _is_over(claims.access_expires_at):
         raise InvalidToken
     return AccessClaims(claims.session_id, claims.user_id, claims.access_expires_at, None)
@@ -325,7 +327,7 @@ def _checked_claims(claims: dict[str, Any], use: str) -> dict[str, Any]:
             UUID(claims["rid"])
     except (KeyError, ValueError, TypeError, AttributeError):
         raise InvalidToken from None
-    if not is_ours or not_before > current_parts().clock() + _SAME_CLOCK_S:
+    if not is_ours or not_before > current_components().clock() + _SAME_CLOCK_S:
         raise InvalidToken
     if _is_over(expires_at):
         g.expired_subject = claims["sub"]
@@ -335,7 +337,7 @@ def _checked_claims(claims: dict[str, Any], use: str) -> dict[str, Any]:
 
 def _is_over(expires_at: int) -> bool:
     """Whether this moment, in Unix seconds, is past; by the clock that all processes share."""
-    return expires_at <= current_parts().clock()
+    return expires_at <= current_components().clock()
 
 
 def refresh_claims(body_token: str | None) -> tuple[UUID, UUID, bool]:

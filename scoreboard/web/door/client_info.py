@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, ip_network
 from flask import request
 
 from scoreboard.store.audit import Origin
-from scoreboard.web.forwarded import read_address
+from scoreboard.web.door.forwarded import read_address
 
 # A peer at a unix socket has no address: a proxy on this machine.
 UNIX_PEER = "unix"

@@ -21,9 +21,9 @@ from limits import RateLimitItem, WindowStats
 from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from scoreboard.coalesce import Coalescer
 from scoreboard.live.connection import UNAVAILABLE
-from scoreboard.live.limits import Count, Counted, Hit, LimitCounter
-from scoreboard.services.gather import Gather
+from scoreboard.live.rate_counter import Count, Counted, Hit, LimitCounter
 
 # A rate comes from the settings, so there is one; more only while somebody tries out rates at run time.
 _RATES_MAX = 16
@@ -157,7 +157,7 @@ class OneTripLimiter(Limiter):
         # By type, not by kind: clusters and sentinels are subclasses, with connections of another sort.
         if type(storage) is RedisStorage and storage.target_server == "redis" and self._only_counts():
             self._counter = LimitCounter(storage.storage)
-            self.count = Gather(self._counter.count_each)
+            self.count = Coalescer(self._counter.count_each)
 
     @property
     def is_view_counted(self) -> bool:

@@ -19,9 +19,9 @@ from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
 from scoreboard.domain.accounts import Role
 from scoreboard.domain.errors import InsufficientPermissions, ScoreboardError, ServiceUnavailable, ValidationFailed
-from scoreboard.services.intake import CallerChanged
-from scoreboard.web.auth import confirm_caller, current_caller, optional_caller
-from scoreboard.web.parts import current_parts
+from scoreboard.services.actions.intake import CallerChanged
+from scoreboard.web.bootstrap import current_components
+from scoreboard.web.door.callers import confirm_caller, current_caller, optional_caller
 
 V = TypeVar("V", bound=Callable[..., Any])
 # Errors named in one refusal; a body full of unknown fields needs no longer answer.
@@ -111,7 +111,7 @@ def _for_the_true_caller(view: Callable[..., Any], arguments: Mapping[str, Any])
 def _check_access(access: Access) -> None:
     if access is Access.ANYONE:
         return
-    if access is Access.PUBLIC or (access is Access.BOARD and current_parts().settings.public_leaderboard):
+    if access is Access.PUBLIC or (access is Access.BOARD and current_components().settings.public_leaderboard):
         optional_caller()
         return
     caller = current_caller()

@@ -25,15 +25,15 @@ from limits import parse_many
 from config import Settings
 from scoreboard import metrics
 from scoreboard.domain.accounts import Role, Status, login_key
-from scoreboard.live.limits import make_counting_pool
-from scoreboard.live.places import SIGNED_IN_TIMES
+from scoreboard.live.rate_counter import make_counting_pool
+from scoreboard.live.stream.stream_slots import SIGNED_IN_TIMES
 from scoreboard.store.sessions import Caller
-from scoreboard.web.limiter import OneTripLimiter
-from scoreboard.web.operation import Access
-from scoreboard.web.origin import client_address
-from scoreboard.web.parts import current_operation, current_parts
-from scoreboard.web.served_player import body_field, served_player, served_player_id
-from scoreboard.web.stream import asked_event_id
+from scoreboard.web.bootstrap import current_components, current_operation
+from scoreboard.web.door.client_info import client_address
+from scoreboard.web.door.limiter import OneTripLimiter
+from scoreboard.web.door.operation import Access
+from scoreboard.web.door.served_player import body_field, served_player, served_player_id
+from scoreboard.web.views.stream import asked_event_id
 
 
 def _caller() -> Caller | None:
@@ -61,7 +61,7 @@ def _is_resuming() -> bool:
     """Whether the caller comes back to a stream that has just been theirs, as after a restart of ours."""
     if "is_resuming" not in g:
         last_event_id = asked_event_id()
-        g.is_resuming = last_event_id is not None and current_parts().hub.has_given(last_event_id)
+        g.is_resuming = last_event_id is not None and current_components().hub.has_given(last_event_id)
     return bool(g.is_resuming)
 
 
@@ -223,7 +223,7 @@ class Limits(OneTripLimiter):
         setting = f"rate_limit_{name}"
 
         def provide() -> str:
-            settings = current_parts().settings
+            settings = current_components().settings
             configured: str = getattr(settings, setting)
             rate = configured if times == 1 else multiplied(configured, times)
             if not self.is_degraded:

@@ -15,8 +15,8 @@ from prometheus_client import Counter, Histogram
 from config import Settings
 from scoreboard import metrics
 from scoreboard.logs import RequestLog
-from scoreboard.web import stream_refusals
-from scoreboard.web.origin import logged_address
+from scoreboard.web.door import stream_refusals
+from scoreboard.web.door.client_info import logged_address
 
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 # Our own scripts, styles, pictures and calls, and nothing else: nothing inline, no frames. Scripts send the forms: the

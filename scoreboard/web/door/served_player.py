@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from scoreboard.domain.errors import ScoreboardError
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.intake import Player
-from scoreboard.web.parts import current_parts
+from scoreboard.web.bootstrap import current_components
 
 # Longer than any name or id.
 _FIELD_MAX = 400
@@ -45,7 +45,7 @@ def served_player() -> Player | None:
 def _look_up() -> Player | None:
     player_id = served_player_id()
     try:
-        return None if player_id is None else current_parts().callers.find_player(player_id)
+        return None if player_id is None else current_components().callers.find_player(player_id)
     except (ScoreboardError, *POSTGRES_UNAVAILABLE):
         # The view asks again, and says what is wrong.
         return None
@@ -57,4 +57,4 @@ def find_player(player_id: UUID) -> Player | None:
     Raises what ``CallerLookup.find_player`` raises.
     """
     known: Player | None = g.get("served_player")
-    return known if known is not None and known.id == player_id else current_parts().callers.find_player(player_id)
+    return known if known is not None and known.id == player_id else current_components().callers.find_player(player_id)

@@ -11,9 +11,9 @@ from gunicorn.http import errors
 from config import Settings
 from scoreboard import metrics
 from scoreboard.domain.errors import ValidationFailed
-from scoreboard.web.observe import steady_headers
-from scoreboard.web.origin import UNIX_PEER
-from scoreboard.web.refusals import INTERNAL_ERROR, bare_answer
+from scoreboard.web.api.refusals import INTERNAL_ERROR, bare_answer
+from scoreboard.web.door.client_info import UNIX_PEER
+from scoreboard.web.door.request_log import steady_headers
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ from typing import Any
 import gevent
 from gevent.socket import wait_write
 
-from scoreboard.live.frames import Frame
-from scoreboard.live.mailbox import Backlog
+from scoreboard.live.stream.frames import Frame
+from scoreboard.live.stream.outlet import Backlog
 
 # Bytes the kernel may hold for a browser that doesn't read: a few boards.
 _SEND_BUFFER_BYTES = 65_536

@@ -5,11 +5,12 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from scoreboard.domain import errors
-from scoreboard.services.log_in import log_in
-from scoreboard.services.register import register
-from scoreboard.services.sessions import SignIn, log_out, refresh_session
-from scoreboard.web import answers, schemas
-from scoreboard.web.auth import (
+from scoreboard.services.accounts.log_in import log_in
+from scoreboard.services.accounts.register import register
+from scoreboard.services.accounts.sessions import SignIn, log_out, refresh_session
+from scoreboard.web.api import requests, responses
+from scoreboard.web.bootstrap import current_components
+from scoreboard.web.door.callers import (
     current_caller,
     drop_cookies,
     drop_cookies_on_refusal,
@@ -17,9 +18,8 @@ from scoreboard.web.auth import (
     set_cookies,
     sign_in_answer,
 )
-from scoreboard.web.operation import Access, Operation, answer
-from scoreboard.web.origin import request_origin
-from scoreboard.web.parts import current_parts
+from scoreboard.web.door.client_info import request_origin
+from scoreboard.web.door.operation import Access, Operation, answer
 
 blueprint = Blueprint("accounts", __name__, url_prefix="/v1/auth")
 
@@ -28,24 +28,24 @@ blueprint = Blueprint("accounts", __name__, url_prefix="/v1/auth")
 @Operation(
     "Create an account",
     access=Access.ANYONE,
-    body=schemas.Register,
-    answer=answers.SignIn,
+    body=requests.Register,
+    answer=responses.SignIn,
     status=201,
     limits="register",
     errors=[errors.UsernameTaken, errors.EmailTaken],
 )
-def create_account(body: schemas.Register) -> Response:
+def create_account(body: requests.Register) -> Response:
     """The player is on the board with 0 points at once, and signed in."""
-    parts = current_parts()
+    components = current_components()
     sign_in = register(
-        parts.database,
-        parts.standings,
-        parts.events,
-        parts.passwords,
+        components.database,
+        components.standings,
+        components.events,
+        components.passwords,
         username=body.username,
         email=body.email,
         password=body.password,
-        refresh_ttl_s=parts.settings.jwt_refresh_ttl_s,
+        refresh_ttl_s=components.settings.jwt_refresh_ttl_s,
         origin=request_origin(),
     )
     return _signed_in(sign_in, body.cookies, 201)
@@ -55,20 +55,20 @@ def create_account(body: schemas.Register) -> Response:
 @Operation(
     "Sign in",
     access=Access.ANYONE,
-    body=schemas.Login,
-    answer=answers.SignIn,
+    body=requests.Login,
+    answer=responses.SignIn,
     limits="login",
     errors=[errors.InvalidCredentials, errors.AccountBanned],
 )
-def sign_in(body: schemas.Login) -> Response:
+def sign_in(body: requests.Login) -> Response:
     """Every attempt counts for its name and address; for the address over all names only those that fail."""
-    parts = current_parts()
+    components = current_components()
     signed_in = log_in(
-        parts.database,
-        parts.passwords,
+        components.database,
+        components.passwords,
         username=body.username,
         password=body.password,
-        refresh_ttl_s=parts.settings.jwt_refresh_ttl_s,
+        refresh_ttl_s=components.settings.jwt_refresh_ttl_s,
         origin=request_origin(),
     )
     return _signed_in(signed_in, body.cookies, 200)
@@ -78,38 +78,38 @@ def sign_in(body: schemas.Login) -> Response:
 @Operation(
     "Replace a pair of tokens",
     access=Access.ANYONE,
-    body=schemas.Refresh,
+    body=requests.Refresh,
     is_body_optional=True,
-    answer=answers.SignIn,
+    answer=responses.SignIn,
     limits="refresh",
     errors=[errors.InvalidToken, errors.TokenExpired, errors.CsrfFailed, errors.AccountBanned],
 )
-def refresh(body: schemas.Refresh) -> Response:
+def refresh(body: requests.Refresh) -> Response:
     """The refresh token comes in the body, as bearer token or as cookie.
 
     The old one dies; using a dead one revokes the whole family.
     """
-    parts = current_parts()
+    components = current_components()
     # A refused cookie is of no more use; left in place, it would have every stream of that browser refused.
     drop_cookies_on_refusal(body.refresh_token)
     session_id, refresh_id, is_cookie = refresh_claims(body.refresh_token)
     renewed = refresh_session(
-        parts.database,
-        parts.events,
+        components.database,
+        components.events,
         session_id=session_id,
         refresh_id=refresh_id,
-        ttl_s=parts.settings.jwt_refresh_ttl_s,
+        ttl_s=components.settings.jwt_refresh_ttl_s,
         origin=request_origin(),
     )
     return _signed_in(renewed, is_cookie, 200)
 
 
 @blueprint.post("/logout")
-@Operation("Sign out", access=Access.USER, answer=answers.Nothing)
+@Operation("Sign out", access=Access.USER, answer=responses.Nothing)
 def sign_out() -> Response:
     """Revokes this session at once: both tokens die and its streams end."""
-    parts = current_parts()
-    log_out(parts.database, parts.events, caller=current_caller(), origin=request_origin())
+    components = current_components()
+    log_out(components.database, components.events, caller=current_caller(), origin=request_origin())
     response = answer({})
     if request.cookies:
         drop_cookies(response)

@@ -11,22 +11,22 @@ from flask import Blueprint, Response, request
 from scoreboard.domain import errors
 from scoreboard.domain.actions import ActionType, ComputedPoints, FixedPoints, Proof, Speed, Time, TimeBy
 from scoreboard.domain.standings import iso
-from scoreboard.live.hub import Expectation
-from scoreboard.live.mailbox import Deadline
-from scoreboard.services.accept_action import Completion, accept_action
-from scoreboard.services.issue_action import issue_action, player_of
-from scoreboard.services.outcomes import outcome_json, outcome_of
-from scoreboard.services.read_action import read_action
+from scoreboard.live.stream.hub import Expectation
+from scoreboard.live.stream.outlet import Deadline
+from scoreboard.services.actions.accept import Completion, accept_action
+from scoreboard.services.actions.issue import issue_action, player_of
+from scoreboard.services.actions.outcomes import outcome_json, outcome_of
+from scoreboard.services.actions.read import read_action
 from scoreboard.store import actions
 from scoreboard.store.actions import Action
 from scoreboard.store.sessions import Caller
-from scoreboard.web import answers, schemas
-from scoreboard.web.auth import current_caller
-from scoreboard.web.operation import Access, Operation, answer
-from scoreboard.web.origin import request_origin
-from scoreboard.web.parts import Parts, current_parts
-from scoreboard.web.preferences import preferred_wait_s
-from scoreboard.web.served_player import find_player
+from scoreboard.web.api import requests, responses
+from scoreboard.web.bootstrap import Components, current_components
+from scoreboard.web.door.callers import current_caller
+from scoreboard.web.door.client_info import request_origin
+from scoreboard.web.door.operation import Access, Operation, answer
+from scoreboard.web.door.preferences import preferred_wait_s
+from scoreboard.web.door.served_player import find_player
 
 # How often a waiting request looks at the row itself.
 _LOOK_S = 1.0
@@ -35,9 +35,9 @@ blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
 
 
 @blueprint.get("/types")
-@Operation("The catalogue of action types", access=Access.PUBLIC, answer=answers.ActionTypes, limits="read")
+@Operation("The catalogue of action types", access=Access.PUBLIC, answer=responses.ActionTypes, limits="read")
 def list_types() -> Response:
-    response = answer({"types": [_type_json(each) for each in current_parts().catalogue]})
+    response = answer({"types": [_type_json(each) for each in current_components().catalogue]})
     response.headers["Cache-Control"] = "public, max-age=60"
     return response
 
@@ -46,25 +46,25 @@ def list_types() -> Response:
 @Operation(
     "Ask for an action token",
     access=Access.USER,
-    body=schemas.ActionRequest,
-    answer=answers.IssuedAction,
+    body=requests.ActionRequest,
+    answer=responses.IssuedAction,
     limits="request",
     confirms_caller=True,
     errors=[errors.TooManyOpenActions, errors.NotFound],
 )
-def request_action(body: schemas.ActionRequest) -> Response:
+def request_action(body: requests.ActionRequest) -> Response:
     """The token is bound to player, action, type and metadata, and works once."""
-    parts = current_parts()
+    components = current_components()
     issued = issue_action(
-        parts.intake,
-        parts.callers.find_player,
-        parts.catalogue,
-        parts.tokens,
+        components.intake,
+        components.callers.find_player,
+        components.catalogue,
+        components.tokens,
         caller=current_caller(),
         on_behalf_of=body.on_behalf_of,
         action_type=body.action_type,
         metadata=body.metadata,
-        ttl_s=parts.settings.action_token_ttl_s,
+        ttl_s=components.settings.action_token_ttl_s,
     )
     return answer(
         {
@@ -82,10 +82,10 @@ def request_action(body: schemas.ActionRequest) -> Response:
 @Operation(
     "Complete an action",
     access=Access.USER,
-    body=schemas.ActionCompletion,
-    answer=answers.Accepted,
+    body=requests.ActionCompletion,
+    answer=responses.Accepted,
     status=202,
-    also={200: answers.Outcome},
+    also={200: responses.Outcome},
     limits="complete",
     headers=["Prefer"],
     confirms_caller=True,
@@ -97,38 +97,38 @@ def request_action(body: schemas.ActionRequest) -> Response:
         errors.NotFound,
     ],
 )
-def complete_action(body: schemas.ActionCompletion) -> Response:
+def complete_action(body: requests.ActionCompletion) -> Response:
     """Answers 202 once the action is safely accepted, or 200 with the outcome.
 
     With `Prefer: wait=N` (at most 10 s) it waits for the outcome. The very same
     body may be sent again at any time: it gets the same answer, with the outcome
     if there is one by now.
     """
-    parts = current_parts()
+    components = current_components()
     caller = current_caller()
     player = player_of(find_player, caller, body.on_behalf_of)
     proof = Proof(body.proof.completion_time, body.proof.checksum, body.proof.points, body.proof.data)
     completion = Completion(body.action_id, body.action_token, proof)
     wait_s = preferred_wait_s()
     if wait_s is None:
-        return _completed(parts, body.action_id, _accept(parts, caller, player, completion))
-    with parts.hub.expect(body.action_id) as expectation:
-        stored = _accept(parts, caller, player, completion)
+        return _completed(components, body.action_id, _accept(components, caller, player, completion))
+    with components.hub.expect(body.action_id) as expectation:
+        stored = _accept(components, caller, player, completion)
         if stored is None or not stored.is_told:
-            with parts.admission.pause() as may_wait:
-                stored = _await(parts, expectation, body.action_id, wait_s if may_wait else 0)
+            with components.admission.pause() as may_wait:
+                stored = _await(components, expectation, body.action_id, wait_s if may_wait else 0)
     response = (
-        _outcome_answer(expectation.outcome) if expectation.outcome else _completed(parts, body.action_id, stored)
+        _outcome_answer(expectation.outcome) if expectation.outcome else _completed(components, body.action_id, stored)
     )
     response.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
     return response
 
 
-def _await(parts: Parts, expectation: Expectation, action_id: UUID, wait_s: float) -> Action | None:
+def _await(components: Components, expectation: Expectation, action_id: UUID, wait_s: float) -> Action | None:
     """Wait until the outcome is told, or stands in the row: the event may have been lost with Redis."""
     deadline = Deadline(wait_s)
     while expectation.wait(min(deadline.left_s, _LOOK_S)) is None:
-        with parts.database.read() as connection:
+        with components.database.read() as connection:
             stored = actions.get_action(connection, action_id)
         if deadline.left_s <= 0 or (stored is not None and stored.is_told):
             return stored
@@ -136,12 +136,12 @@ def _await(parts: Parts, expectation: Expectation, action_id: UUID, wait_s: floa
 
 
 @blueprint.get("/<uuid:action_id>")
-@Operation("Where an action stands", access=Access.USER, answer=answers.ActionInfo, errors=[errors.NotFound])
+@Operation("Where an action stands", access=Access.USER, answer=responses.ActionInfo, errors=[errors.NotFound])
 def show_action(action_id: UUID) -> Response:
     """For its owner, the system account that acted for its owner, and admins. `data` is what came with the proof."""
-    parts = current_parts()
+    components = current_components()
     caller = current_caller()
-    action = read_action(parts.database, caller=caller, action_id=action_id, now=parts.clock())
+    action = read_action(components.database, caller=caller, action_id=action_id, now=components.clock())
     return answer(
         {
             "actionId": str(action.id),
@@ -161,23 +161,23 @@ def show_action(action_id: UUID) -> Response:
     )
 
 
-def _accept(parts: Parts, caller: Caller, player: UUID, completion: Completion) -> Action | None:
+def _accept(components: Components, caller: Caller, player: UUID, completion: Completion) -> Action | None:
     stored = accept_action(
-        parts.database,
-        parts.intake,
-        parts.catalogue,
-        parts.tokens,
+        components.database,
+        components.intake,
+        components.catalogue,
+        components.tokens,
         caller=caller,
         player=player,
         completion=completion,
         origin=request_origin(),
     )
     if stored is None:
-        parts.doorbell.ring(completion.action_id)
+        components.doorbell.ring(completion.action_id)
     return stored
 
 
-def _completed(parts: Parts, action_id: UUID, stored: Action | None) -> Response:
+def _completed(components: Components, action_id: UUID, stored: Action | None) -> Response:
     if stored is not None and stored.is_told:
         return _outcome_answer(outcome_json(outcome_of(stored), stored.previous_rank, stored.rank))
     data = {"actionId": str(action_id), "status": "accepted", "statusUrl": _status_url(action_id)}

@@ -8,10 +8,10 @@ from flask import Blueprint, Response, request
 
 from scoreboard.domain import errors
 from scoreboard.domain.standings import Board, iso
-from scoreboard.web import answers, schemas
-from scoreboard.web.auth import current_caller
-from scoreboard.web.operation import Access, Operation, answer
-from scoreboard.web.parts import current_parts
+from scoreboard.web.api import requests, responses
+from scoreboard.web.bootstrap import current_components
+from scoreboard.web.door.callers import current_caller
+from scoreboard.web.door.operation import Access, Operation, answer
 
 blueprint = Blueprint("leaderboard", __name__, url_prefix="/v1/leaderboard")
 
@@ -21,32 +21,42 @@ _MAX_AGE_S = 1
 
 @blueprint.get("")
 @Operation(
-    "The board", access=Access.BOARD, query=schemas.BoardQuery, answer=answers.BoardInfo, limits="read", has_etag=True
+    "The board",
+    access=Access.BOARD,
+    query=requests.BoardQuery,
+    answer=responses.BoardInfo,
+    limits="read",
+    has_etag=True,
 )
-def show_board(query: schemas.BoardQuery) -> Response:
-    return _board_answer(current_parts().board.read(offset=query.offset, limit=query.limit))
+def show_board(query: requests.BoardQuery) -> Response:
+    return _board_answer(current_components().board.read(offset=query.offset, limit=query.limit))
 
 
 @blueprint.get("/top10")
 @Operation(
-    "The first ten", access=Access.BOARD, query=schemas.NoQuery, answer=answers.BoardInfo, limits="read", has_etag=True
+    "The first ten",
+    access=Access.BOARD,
+    query=requests.NoQuery,
+    answer=responses.BoardInfo,
+    limits="read",
+    has_etag=True,
 )
-def show_top(query: schemas.NoQuery) -> Response:
-    return _board_answer(current_parts().board.read_top())
+def show_top(query: requests.NoQuery) -> Response:
+    return _board_answer(current_components().board.read_top())
 
 
 @blueprint.get("/around/me")
 @Operation(
     "The rows around yourself",
     access=Access.USER,
-    query=schemas.AroundQuery,
-    answer=answers.BoardInfo,
+    query=requests.AroundQuery,
+    answer=responses.BoardInfo,
     limits="read",
     has_etag=True,
     errors=[errors.NotFound],
 )
-def show_around_me(query: schemas.AroundQuery) -> Response:
-    board = current_parts().board.read_around(current_caller().user_id, radius=query.radius)
+def show_around_me(query: requests.AroundQuery) -> Response:
+    board = current_components().board.read_around(current_caller().user_id, radius=query.radius)
     return _board_answer(board, is_private=True)
 
 
@@ -54,14 +64,14 @@ def show_around_me(query: schemas.AroundQuery) -> Response:
 @Operation(
     "The rows around a player",
     access=Access.BOARD,
-    query=schemas.AroundQuery,
-    answer=answers.BoardInfo,
+    query=requests.AroundQuery,
+    answer=responses.BoardInfo,
     limits="read",
     has_etag=True,
     errors=[errors.NotFound],
 )
-def show_around(user_id: UUID, query: schemas.AroundQuery) -> Response:
-    return _board_answer(current_parts().board.read_around(user_id, radius=query.radius))
+def show_around(user_id: UUID, query: requests.AroundQuery) -> Response:
+    return _board_answer(current_components().board.read_around(user_id, radius=query.radius))
 
 
 def _board_answer(board: Board, *, is_private: bool = False) -> Response:
@@ -74,7 +84,7 @@ def _board_answer(board: Board, *, is_private: bool = False) -> Response:
             "version": board.version,
         }
     )
-    is_public = current_parts().settings.public_leaderboard and not is_private
+    is_public = current_components().settings.public_leaderboard and not is_private
     response.headers["Cache-Control"] = f"{'public' if is_public else 'private'}, max-age={_MAX_AGE_S}"
     if not is_public:
         response.headers["Vary"] = "Authorization, Cookie"

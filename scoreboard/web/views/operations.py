@@ -19,13 +19,13 @@ from scoreboard.domain.errors import (
     TokenExpired,
 )
 from scoreboard.metric_values import BOOK, Series
-from scoreboard.services.figures import check_parts, check_postgres, check_readiness, overall, read_backlog
+from scoreboard.services.upkeep.health import check_parts, check_postgres, check_readiness, overall, read_backlog
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
-from scoreboard.web import answers
-from scoreboard.web.auth import optional_caller
-from scoreboard.web.bearer import bears
-from scoreboard.web.operation import Access, Operation, answer
-from scoreboard.web.parts import Parts, current_parts
+from scoreboard.web.api import responses
+from scoreboard.web.bootstrap import Components, current_components
+from scoreboard.web.door.bearer import bears
+from scoreboard.web.door.callers import optional_caller
+from scoreboard.web.door.operation import Access, Operation, answer
 
 blueprint = Blueprint("operations", __name__)
 _REFUSALS = (InvalidToken, TokenExpired, InsufficientPermissions, AccountBanned)
@@ -36,27 +36,27 @@ _RETRY_S = 5
 
 
 @blueprint.get("/health")
-@Operation("Up or not", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
+@Operation("Up or not", access=Access.ANYONE, answer=responses.Health, is_unlimited=True)
 def health() -> Response:
     """503 when PostgreSQL does not answer, takes no writes or is not migrated. Redis is not needed."""
-    return _health_answer(check_postgres(current_parts().database).status)
+    return _health_answer(check_postgres(current_components().database).status)
 
 
 @blueprint.get("/health/live")
-@Operation("Liveness", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
+@Operation("Liveness", access=Access.ANYONE, answer=responses.Health, is_unlimited=True)
 def liveness() -> Response:
     """For liveness probes: 200 while this process answers. It asks no server, because a restart would not mend one."""
     return _health_answer("ok")
 
 
 @blueprint.get("/health/ready")
-@Operation("Readiness", access=Access.ANYONE, answer=answers.Health, is_unlimited=True)
+@Operation("Readiness", access=Access.ANYONE, answer=responses.Health, is_unlimited=True)
 def readiness() -> Response:
     """For load balancers: `degraded` (200) while the board and its streams are served but writes are not possible.
 
     503 when neither is possible, or when PostgreSQL isn't fit: not migrated, another encoding, rights missing.
     """
-    app = current_parts()
+    app = current_components()
     return _health_answer(check_readiness(app.database, app.standings))
 
 
@@ -69,7 +69,7 @@ def _health_answer(status: str, **more: object) -> Response:
 
 @blueprint.get("/health/detailed")
 @Operation(
-    "Each part's state", access=Access.ANYONE, answer=answers.DetailedHealth, errors=_REFUSALS, is_unlimited=True
+    "Each part's state", access=Access.ANYONE, answer=responses.DetailedHealth, errors=_REFUSALS, is_unlimited=True
 )
 def detailed_health() -> Response:
     """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token.
@@ -77,7 +77,7 @@ def detailed_health() -> Response:
     Without Postgres it is 503, with the parts in `error.details`.
     """
     _check_operator()
-    app = current_parts()
+    app = current_components()
     parts = check_parts(app.database, app.redis, app.standings, app.broker_length, app.board_watch)
     status = overall(parts)
     shown = {name: part.as_json() for name, part in parts.items()}
@@ -96,27 +96,27 @@ def detailed_health() -> Response:
 def show_metrics() -> Response:
     """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token."""
     _check_operator()
-    app = current_parts()
+    app = current_components()
     registry = CollectorRegistry()
     registry.register(_Counts(app))
     collected = generate_latest(registry) + generate_latest(_live_figures(app))
     return Response(collected, content_type=CONTENT_TYPE_LATEST)
 
 
-def _live_figures(parts: Parts) -> CollectorRegistry:
+def _live_figures(components: Components) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(_LiveFigures(parts))
+    registry.register(_LiveFigures(components))
     return registry
 
 
 class _Counts(Collector):
     """What this host's web processes have counted, and all workers."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, components: Components) -> None:
+        self._components = components
 
     def collect(self) -> Iterator[Metric]:
-        sent = {Series.parse(key): number for key, number in self._parts.shared_counts.read().items()}
+        sent = {Series.parse(key): number for key, number in self._components.shared_counts.read().items()}
         of_workers = {series: number for series, number in sent.items() if series is not None}
         yield from BOOK.families([*BOOK.of_host(), of_workers])
 
@@ -124,21 +124,21 @@ class _Counts(Collector):
 class _LiveFigures(Collector):
     """Asked at the time of the scrape, because no process alone knows them."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, components: Components) -> None:
+        self._components = components
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        app = self._parts
+        app = self._components
         parts = check_parts(app.database, app.redis, app.standings, app.broker_length, app.board_watch)
         up = GaugeMetricFamily("scoreboard_part_up", "1 while this dependency is healthy, else 0", labels=["part"])
         for name, part in parts.items():
             up.add_metric([name], 1 if part.status == "ok" else 0)
         yield up
         pool = GaugeMetricFamily("scoreboard_database_connections", "PostgreSQL connections in use by this process")
-        pool.add_metric([], self._parts.database.checked_out())
+        pool.add_metric([], self._components.database.checked_out())
         yield pool
         try:
-            backlog = read_backlog(self._parts.database)
+            backlog = read_backlog(self._components.database)
         except POSTGRES_UNAVAILABLE:
             return
         yield GaugeMetricFamily(
@@ -156,7 +156,7 @@ class _LiveFigures(Collector):
 
 def _check_operator() -> None:
     """Open in development. Raises InvalidToken, InsufficientPermissions."""
-    settings = current_parts().settings
+    settings = current_components().settings
     if not settings.is_production:
         return
     if settings.operator_token and bears(settings.operator_token):

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, current_app, jsonify, redirect, render_te
 from werkzeug.wrappers import Response as AnyResponse
 
 from scoreboard import __version__
-from scoreboard.web.openapi import describe
+from scoreboard.web.api.openapi import describe
 from scoreboard.web.static_files import compress
 
 blueprint = Blueprint("pages", __name__)

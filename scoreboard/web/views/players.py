@@ -8,46 +8,48 @@ from flask import Blueprint, Response
 
 from scoreboard.domain import errors
 from scoreboard.domain.standings import iso
-from scoreboard.services.read_player import PlayerScore, read_history, read_score
-from scoreboard.web import answers, schemas
-from scoreboard.web.auth import current_caller, optional_caller
-from scoreboard.web.cursors import decode_cursor, encode_cursor
-from scoreboard.web.operation import Access, Operation, answer
-from scoreboard.web.parts import current_parts
+from scoreboard.services.accounts.read_player import PlayerScore, read_history, read_score
+from scoreboard.web.api import requests, responses
+from scoreboard.web.api.cursors import decode_cursor, encode_cursor
+from scoreboard.web.bootstrap import current_components
+from scoreboard.web.door.callers import current_caller, optional_caller
+from scoreboard.web.door.operation import Access, Operation, answer
 
 blueprint = Blueprint("players", __name__, url_prefix="/v1/users")
 
 
 @blueprint.get("/me/score")
-@Operation("Your score", access=Access.USER, query=schemas.NoQuery, answer=answers.ScoreInfo, limits="score")
-def show_own_score(query: schemas.NoQuery) -> Response:
-    parts = current_parts()
-    return _score_answer(read_score(parts.database, parts.board, current_caller().user_id, is_own=True))
+@Operation("Your score", access=Access.USER, query=requests.NoQuery, answer=responses.ScoreInfo, limits="score")
+def show_own_score(query: requests.NoQuery) -> Response:
+    components = current_components()
+    return _score_answer(read_score(components.database, components.board, current_caller().user_id, is_own=True))
 
 
 @blueprint.get("/<uuid:user_id>/score")
 @Operation(
     "A player's score",
     access=Access.BOARD,
-    query=schemas.NoQuery,
-    answer=answers.ScoreInfo,
+    query=requests.NoQuery,
+    answer=responses.ScoreInfo,
     limits="read",
     errors=[errors.NotFound],
 )
-def show_score(user_id: UUID, query: schemas.NoQuery) -> Response:
-    parts = current_parts()
+def show_score(user_id: UUID, query: requests.NoQuery) -> Response:
+    components = current_components()
     caller = optional_caller()
     is_own = caller is not None and caller.user_id == user_id
-    return _score_answer(read_score(parts.database, parts.board, user_id, is_own=is_own))
+    return _score_answer(read_score(components.database, components.board, user_id, is_own=is_own))
 
 
 @blueprint.get("/me/history")
-@Operation("Your score changes", access=Access.USER, query=schemas.PageQuery, answer=answers.HistoryPage)
-def show_own_history(query: schemas.PageQuery) -> Response:
+@Operation("Your score changes", access=Access.USER, query=requests.PageQuery, answer=responses.HistoryPage)
+def show_own_history(query: requests.PageQuery) -> Response:
     """Newest first."""
     cursor = decode_cursor(query.cursor, [int])
     before = int(cursor[0]) if cursor else None
-    found = read_history(current_parts().database, current_caller().user_id, before_seq=before, limit=query.limit + 1)
+    found = read_history(
+        current_components().database, current_caller().user_id, before_seq=before, limit=query.limit + 1
+    )
     page = found[: query.limit]
     items = [
         {

@@ -20,17 +20,17 @@ from flask_sse import Message, ServerSentEventsBlueprint
 from scoreboard import metrics
 from scoreboard.domain import errors
 from scoreboard.domain.events import Event
-from scoreboard.live.events import BOARD_TARGET, for_everyone, for_user
-from scoreboard.live.frames import Frame, retry_frame
-from scoreboard.live.mailbox import Mailbox, Outlet
-from scoreboard.services.action_tokens import TicketClaims
+from scoreboard.live.stream.events import BOARD_TARGET, for_everyone, for_user
+from scoreboard.live.stream.frames import Frame, retry_frame
+from scoreboard.live.stream.outlet import Outlet, QueueOutlet
+from scoreboard.services.actions.tokens import TicketClaims
 from scoreboard.store.sessions import Caller
-from scoreboard.web import answers, schemas
-from scoreboard.web.auth import current_caller, optional_caller, stream_ticket
-from scoreboard.web.bearer import has_bearer
-from scoreboard.web.operation import Access, Operation, answer
-from scoreboard.web.origin import client_address
-from scoreboard.web.parts import Parts, current_parts
+from scoreboard.web.api import requests, responses
+from scoreboard.web.bootstrap import Components, current_components
+from scoreboard.web.door.bearer import has_bearer
+from scoreboard.web.door.callers import current_caller, optional_caller, stream_ticket
+from scoreboard.web.door.client_info import client_address
+from scoreboard.web.door.operation import Access, Operation, answer
 from scoreboard.web.server.giving_away import give_away, may_give_away
 from scoreboard.web.server.socket_outlet import SocketOutlet, bound
 
@@ -65,14 +65,14 @@ class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-s
         event = Event(type or "message", data)
         user_id = channel.removeprefix("user:")
         entry = for_everyone(event) if channel == BOARD_TARGET else for_user(UUID(user_id), [event])
-        current_parts().events.publish([entry])
+        current_components().events.publish([entry])
 
     def messages(self, channel: str = BOARD_TARGET) -> Iterator[Message]:
         """What is published to a channel from now on, for scripts and debugging; holds a connection to Redis.
 
         Browsers don't come this way: the hub feeds them.
         """
-        event_log = current_parts().events
+        event_log = current_components().events
         position = event_log.position()
         while True:
             for entry in event_log.read(position, block_ms=_MESSAGES_BLOCK_MS, count=100):
@@ -83,15 +83,15 @@ class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-s
 
     def stream(self, last_event_id: str | None = None) -> Response:
         """The view behind ``GET /v1/leaderboard/stream``."""
-        parts = current_parts()
+        components = current_components()
         caller = optional_caller()
-        _check_origin(parts)
+        _check_origin(components)
         if may_give_away(request.environ):
-            response = _direct(parts, caller, last_event_id)
+            response = _direct(components, caller, last_event_id)
         elif request.method == "HEAD":
             response = current_app.response_class()
         else:
-            response = _generated(parts, caller, last_event_id)
+            response = _generated(components, caller, last_event_id)
         response.mimetype = "text/event-stream"
         # no-transform and X-Accel-Buffering keep proxies from holding events back.
         response.headers["Cache-Control"] = "no-cache, no-transform"
@@ -108,14 +108,16 @@ def _streams_max() -> int:
 class _Stream:
     """One browser's open stream: its place, its subscription, and how to give both back."""
 
-    def __init__(self, parts: Parts, caller: Caller | None, last_event_id: str | None, outlet: Outlet) -> None:
+    def __init__(
+        self, components: Components, caller: Caller | None, last_event_id: str | None, outlet: Outlet
+    ) -> None:
         """Raises TooManyStreams, ServiceUnavailable, and what reading the board raises."""
-        if parts.hub.streams >= _streams_max():
+        if components.hub.streams >= _streams_max():
             raise errors.ServiceUnavailable(_FULL_RETRY_S)
-        self._parts = parts
-        self._place = parts.places.claim(caller.user_id if caller else None, client_address())
+        self._components = components
+        self._slot = components.stream_slots.claim(caller.user_id if caller else None, client_address())
         try:
-            self.subscription = parts.hub.subscribe(
+            self.subscription = components.hub.subscribe(
                 caller.user_id if caller else None,
                 caller.session_id if caller else None,
                 last_event_id,
@@ -123,19 +125,19 @@ class _Stream:
                 seconds_left=_seconds_left(),
             )
         except BaseException:
-            parts.places.release(self._place)
+            components.stream_slots.release(self._slot)
             raise
         self._is_open = True
         metrics.STREAMS.inc()
 
     def start_over(self) -> None:
-        self._parts.hub.start_over(self.subscription)
+        self._components.hub.start_over(self.subscription)
 
     def close(self) -> None:
         if self._is_open:
             self._is_open = False
-            self._parts.hub.unsubscribe(self.subscription)
-            self._parts.places.release(self._place)
+            self._components.hub.unsubscribe(self.subscription)
+            self._components.stream_slots.release(self._slot)
             metrics.STREAMS.dec()
 
 
@@ -145,15 +147,15 @@ class _Frames:
     Runs outside of the request: no database connection, no request context.
     """
 
-    def __init__(self, stream: _Stream, mailbox: Mailbox) -> None:
+    def __init__(self, stream: _Stream, outlet: QueueOutlet) -> None:
         self._stream = stream
-        self._mailbox = mailbox
+        self._outlet = outlet
 
     def __iter__(self) -> Iterator[bytes]:
         yield _retry_frame()
-        while not self._mailbox.is_closed:
-            frames = self._mailbox.take(None)
-            if self._mailbox.has_overflowed:
+        while not self._outlet.is_closed:
+            frames = self._outlet.take(None)
+            if self._outlet.has_overflowed:
                 self._stream.start_over()
             elif frames:
                 yield frames
@@ -187,21 +189,21 @@ def _retry_frame() -> Frame:
     return retry_frame(random.randint(*_RETRY_MS))  # noqa: S311
 
 
-def _direct(parts: Parts, caller: Caller | None, last_event_id: str | None) -> Response:
+def _direct(components: Components, caller: Caller | None, last_event_id: str | None) -> Response:
     outlet = SocketOutlet()
-    stream = _Stream(parts, caller, last_event_id, outlet)
+    stream = _Stream(components, caller, last_event_id, outlet)
     outlet.watch(on_overflow=stream.start_over, on_closed=stream.close)
     response = _DirectResponse()
     response.outlet = outlet
     return response
 
 
-def _generated(parts: Parts, caller: Caller | None, last_event_id: str | None) -> Response:
-    mailbox = Mailbox()
-    stream = _Stream(parts, caller, last_event_id, mailbox)
+def _generated(components: Components, caller: Caller | None, last_event_id: str | None) -> Response:
+    outlet = QueueOutlet()
+    stream = _Stream(components, caller, last_event_id, outlet)
     if (connection := request.environ.get("gunicorn.socket")) is not None:
         bound(connection)
-    return current_app.response_class(_Frames(stream, mailbox))
+    return current_app.response_class(_Frames(stream, outlet))
 
 
 def asked_event_id() -> str | None:
@@ -215,14 +217,16 @@ def asked_event_id() -> str | None:
     return ",".join(sorted(ids)) or None
 
 
-def _check_origin(parts: Parts) -> None:
+def _check_origin(components: Components) -> None:
     """A cookie opens a stream for pages of this site only; others use a ticket. Raises InsufficientPermissions."""
     if stream_ticket() or has_bearer() or optional_caller() is None:
         return
     origin = request.headers.get("Origin")
     # Scheme, host and port, nothing more: "null" and whatever else is none of ours.
     is_foreign = (
-        origin is not None and origin.partition("://")[2] != request.host and origin not in parts.settings.cors_origins
+        origin is not None
+        and origin.partition("://")[2] != request.host
+        and origin not in components.settings.cors_origins
     )
     if is_foreign or request.headers.get("Sec-Fetch-Site", "none") not in _SAFE_FETCH_SITES:
         raise errors.InsufficientPermissions("A page of another site opens the stream with a ticket.")
@@ -231,7 +235,7 @@ def _check_origin(parts: Parts) -> None:
 def _seconds_left() -> float | None:
     """Until the caller's access ends; None for anonymous callers."""
     expires_at: int | None = g.get("access_expires_at")
-    return expires_at - current_parts().clock() if expires_at and g.get("caller") else None
+    return expires_at - current_components().clock() if expires_at and g.get("caller") else None
 
 
 blueprint = LiveBlueprint("live", __name__, url_prefix="/v1")
@@ -241,14 +245,14 @@ blueprint = LiveBlueprint("live", __name__, url_prefix="/v1")
 @Operation(
     "The live stream",
     access=Access.BOARD,
-    query=schemas.StreamQuery,
+    query=requests.StreamQuery,
     answer=None,
     headers=["Last-Event-ID"],
     media_type="text/event-stream",
     limits="stream",
     errors=[errors.TooManyStreams, errors.InsufficientPermissions],
 )
-def open_stream(query: schemas.StreamQuery) -> Response:  # noqa: ARG001 - see asked_event_id
+def open_stream(query: requests.StreamQuery) -> Response:
     """Server-sent events, for EventSource; the data of each is a JSON object.
 
     At once `leaderboard:initial`, then `leaderboard:update` when the top ten change and
@@ -261,11 +265,11 @@ def open_stream(query: schemas.StreamQuery) -> Response:  # noqa: ARG001 - see a
 
 
 @blueprint.post("/stream/ticket")  # type: ignore[untyped-decorator]  # flask-sse is untyped
-@Operation("A ticket for the stream", access=Access.USER, answer=answers.Ticket)
+@Operation("A ticket for the stream", access=Access.USER, answer=responses.Ticket)
 def create_ticket() -> Response:
     """Lets an EventSource on another site open the stream as this user: `?ticket=`."""
-    parts = current_parts()
+    components = current_components()
     caller = current_caller()
     claims = TicketClaims(caller.session_id, caller.user_id, int(g.access_expires_at))
-    ticket = parts.tokens.seal_ticket(claims, parts.clock())
-    return answer({"ticket": ticket, "expiresIn": parts.settings.stream_ticket_ttl_s})
+    ticket = components.tokens.seal_ticket(claims, components.clock())
+    return answer({"ticket": ticket, "expiresIn": components.settings.stream_ticket_ttl_s})

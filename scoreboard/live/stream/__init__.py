@@ -1,0 +1,1 @@
+"""Events and the hub that feeds browsers with them."""

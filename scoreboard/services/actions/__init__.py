@@ -1,0 +1,1 @@
+"""An action's life: issued, completed, judged, settled, read."""

@@ -1,0 +1,1 @@
+"""Reading, building and publishing boards."""
