@@ -132,7 +132,7 @@ class _File:
         key = series.key.encode()
         key += b" " * (-(len(key) + _LENGTH.size) % _ALIGN)
         record = _LENGTH.pack(len(key)) + key + _VALUE.pack(value)
-        # A part of a record reaches past the end of the file, so nobody reads it; the next try writes over it.
+        # A part of a record reaches past the end of the file, so readers skip it; the next try writes over it.
         end = self._end + len(record)
         if end > _FILE_MAX or os.pwrite(descriptor, record, self._end) != len(record):
             return None

@@ -45,6 +45,6 @@ DEGRADED = Counter(
 )
 REBUILDS = Counter("scoreboard_rebuilds_total", "Rebuilds of the board from PostgreSQL")
 
-for _metric in [each for each in globals().values() if isinstance(each, (Counter, Gauge, Histogram))]:
+for _metric in [value for value in globals().values() if isinstance(value, (Counter, Gauge, Histogram))]:
     for _family in _metric.describe():
         BOOK.explain(_family.name, _family.documentation)

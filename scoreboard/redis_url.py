@@ -42,7 +42,7 @@ _PARAMETERS = frozenset(
 )
 # Understood, and left to each client: what may be sent twice depends on what is sent.
 _WITHOUT_EFFECT = ("retry_on_timeout", "retry_on_error")
-# Waits have a bound. A server that takes longer for a lookup serves nobody.
+# Waits have a bound. A server that takes longer for a lookup is of no use.
 _WAITS_S = {"socket_timeout": 30.0, "socket_connect_timeout": 30.0, "timeout": 30.0}
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 

@@ -16,7 +16,7 @@ _LINE_EVERY_S = 5.0
 
 @contextmanager
 def progress_of(total: int | None, what: str) -> Iterator[Callable[[int], object]]:
-    """What is to be told of each step; ``total`` None when nobody knows it."""
+    """What each step reports; ``total`` is None when it is unknown."""
     if sys.stderr.isatty():
         with tqdm(total=total, unit=f" {what}") as bar:
             yield bar.update

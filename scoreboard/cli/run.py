@@ -64,12 +64,12 @@ def stop_on_signals() -> None:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the signal module's signature
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
+        for signal_number in signals:
+            signal.signal(signal_number, signal.SIG_IGN)
         raise Stopped
 
-    for each in signals:
-        signal.signal(each, stop)
+    for signal_number in signals:
+        signal.signal(signal_number, stop)
 
 
 def run(settings: Settings, logs_to_terminal: bool) -> None:

@@ -78,7 +78,7 @@ def _write(
         for batch in _ahead(batches):
             if file and signer:
                 file.writelines(
-                    f"{each.user_id}\t{token}\n" for each, token in zip(batch, signer.sign(batch), strict=True)
+                    f"{player.user_id}\t{token}\n" for player, token in zip(batch, signer.sign(batch), strict=True)
                 )
             progress(len(batch))
 

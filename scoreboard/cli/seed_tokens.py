@@ -32,10 +32,10 @@ class AccessTokens:
         """A token for each, good from now on."""
         now = int(time.time() + self._ahead_s)
         claims = {**self._claims, "iat": now, "nbf": now, "exp": now + self._ttl_s}
-        for each in players:
+        for player in players:
             claims |= {
-                "sub": each.user_id,
-                "sid": each.session_id,
+                "sub": player.user_id,
+                "sid": player.session_id,
                 "jti": str(uuid_utils.uuid4()),
                 "csrf": str(uuid_utils.uuid4()),
             }

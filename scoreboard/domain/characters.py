@@ -94,7 +94,7 @@ def as_pasted(name: str) -> str:
 
 
 def as_drawn(name: str) -> str:
-    """A name without what nobody sees in it: two that are the same now draw alike."""
+    """A name without its invisible characters: equal results look alike on a screen."""
     return _UNDRAWN.sub("", name)
 
 

@@ -14,7 +14,7 @@ import redis
 from scoreboard.live.connection import UNAVAILABLE, make_pool, text
 
 _KEY = "sb:metrics"
-# After a month without a worker nobody wants to know.
+# Counts of workers that have been gone for a month are of no use.
 _KEEP_S = 30 * 86_400
 # More fields than all workers' series, of this release and some before: what is beyond is left out.
 _FIELDS_MAX = 5_000

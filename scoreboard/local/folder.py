@@ -18,7 +18,7 @@ def make_data_folder(folder: Path) -> None:
         if not folder.exists():
             folder.mkdir(parents=True)
             if os.geteuid() == 0:
-                folder.chmod(0o711)  # whatever the umask: the servers' user must get to its own folder inside
+                folder.chmod(0o711)  # not the umask's mode: the servers' user must get to its own folder inside
         (folder / "logs").mkdir(exist_ok=True)
     except OSError as error:
         raise LocalServersError(f"SCOREBOARD_DATA: {folder}: {error.strerror}") from None

@@ -169,7 +169,7 @@ def _ensure_database(session: connection) -> None:
 
 
 def stop_leftovers(folder: Path) -> None:
-    """Stop whatever still runs on this data folder, and remove a lock file that belongs to nobody.
+    """Stop the processes that still run on this data folder, and remove a lock file without an owner.
 
     Every PostgreSQL process has its data folder as working directory, so none is missed and no other is hit, whatever
     the lock file says.

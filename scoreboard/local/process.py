@@ -79,7 +79,10 @@ def send(processes: Sequence[psutil.Process], sig: signal.Signals) -> None:
 
 
 def wait_until_gone(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
-    """Wait for the processes to end; those that haven't in time. A zombie has: in a container nobody may collect it."""
+    """Wait for the processes to end; those that haven't in time.
+
+    A zombie has ended: a container may have no process that collects it.
+    """
     deadline = time.monotonic() + timeout_s
     alive = list(processes)
     while alive and (alive := [process for process in alive if _is_alive(process)]):

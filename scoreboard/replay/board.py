@@ -73,7 +73,7 @@ async def _await_outcome(account: Account, play: Play, deadline: float) -> None:
 
 
 def expect(participants: Sequence[Participant], points: int) -> list[Expected]:
-    """What the log says each player has at the end, whatever became of the actions."""
+    """Each player's score at the end by the log alone; outcomes of actions play no part."""
     return [_expect(participant, points) for participant in participants]
 
 

@@ -58,7 +58,7 @@ def _first_free(name: str, taken: set[str]) -> str:
 
 
 def _clean(name: str) -> str:
-    spaced = (" " if unicodedata.category(each) == "Zs" else each for each in unicodedata.normalize("NFC", name))
+    spaced = (" " if unicodedata.category(char) == "Zs" else char for char in unicodedata.normalize("NFC", name))
     kept = (character for character in spaced if _is_allowed(character))
     return " ".join(part for part in unicodedata.normalize("NFC", "".join(kept)).split(" ") if part)
 

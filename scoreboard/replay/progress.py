@@ -8,7 +8,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-# Plain lines: one per tenth, so that a log file stays short whatever the length of the replay.
+# Plain lines: one per tenth, so that a log file stays short even for a long replay.
 STEPS = 10
 
 

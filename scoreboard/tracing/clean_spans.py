@@ -90,7 +90,7 @@ def clean(span: ReadableSpan) -> ReadableSpan:
 
 
 def _name(span: ReadableSpan, attributes: Mapping[str, object]) -> str:
-    """The span's own, save where it would be whatever path somebody tried."""
+    """The span's own name, except where it would be an unknown path from outside."""
     if span.kind is SpanKind.SERVER and "http.route" not in attributes:
         return str(attributes.get("http.method") or attributes.get("http.request.method") or "HTTP")
     return span.name

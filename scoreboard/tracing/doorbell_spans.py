@@ -33,7 +33,7 @@ class WaitingTraces:
 
     def take(self, action_ids: Sequence[UUID]) -> list[SpanContext]:
         with self._lock:
-            return [found for each in action_ids if (found := self._contexts.pop(each, None))]
+            return [found for action_id in action_ids if (found := self._contexts.pop(action_id, None))]
 
 
 def trace_doorbell() -> None:
@@ -55,7 +55,7 @@ def trace_doorbell() -> None:
             "ring scoreboard.settle",
             context=trace.set_span_in_context(NonRecordingSpan(first)),
             kind=SpanKind.PRODUCER,
-            links=[Link(each) for each in others],
+            links=[Link(context) for context in others],
             attributes={"messaging.system": "redis", "messaging.batch.message_count": len(action_ids)},
         ):
             return wrapped(*args, **kwargs)

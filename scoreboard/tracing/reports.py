@@ -116,8 +116,8 @@ def clean(event: Event, _hint: Hint) -> Event:
         event["request"] = {"method": request.get("method"), "url": f"{parts.scheme}://{parts.netloc}{parts.path}"}
     if said := event.get("logentry"):
         event["logentry"] = {"message": _first_line(said.get("formatted") or said.get("message"))}
-    for each in event.get("exception", {}).get("values", []):
-        each["value"] = _first_line(each.get("value"))
+    for exception in event.get("exception", {}).get("values", []):
+        exception["value"] = _first_line(exception.get("value"))
     return event
 
 
