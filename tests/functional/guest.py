@@ -109,11 +109,16 @@ class Guest:
         """Bring a tab to the front, as a click on it does; the one that is asked stays the same."""
         self.page.driver.execute_cdp_cmd("Target.activateTarget", {"targetId": tab})
 
-    def be_offline(self, is_offline: bool) -> None:
-        """Take the network away from the browser, or give it back, as the system would."""
+    def be_offline(self, is_offline: bool, *, keeps_stream: bool = False) -> None:
+        """Take the network away from the browser, or give it back, as the system would.
+
+        The browser by itself takes it from new calls only. A stream that it keeps says "live" at the next event.
+        """
         conditions = {"offline": is_offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
         self.page.driver.execute_cdp_cmd("Network.enable", {})
         self.page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
+        if is_offline and not keeps_stream:
+            self.proxy.cut_streams()
 
     def spoil_cookie(self, name: str) -> None:
         """Put a token in the cookie's place that no service ever signed."""

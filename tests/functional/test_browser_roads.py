@@ -117,6 +117,23 @@ def test_what_could_not_be_reached_is_forgotten_once_it_can(service: Service, pa
         page.wait_text("game-note", "")
 
 
+def test_what_could_not_be_reached_is_forgotten_also_where_the_stream_held(service: Service, page: Page) -> None:
+    player = client.register(service.url)
+    with Proxy(service.url) as proxy:
+        guest = Guest(page, proxy)
+        page.open(proxy.url)
+        page.sign_in(player.username)
+        guest.be_offline(True, keeps_stream=True)
+        page.wait_text("connection", "Offline")
+        # The stream is heard, so the state is what it was, and does not change when the network comes back.
+        player.score_point()
+        page.wait_live()
+        page.find("start-game").click()
+        page.wait(lambda: UNREACHABLE in page.text("game-note"), "the refusal")
+        guest.be_offline(False)
+        page.wait_text("game-note", "")
+
+
 def test_a_gateways_own_page_is_a_service_that_is_away(service: Service, page: Page) -> None:
     player = client.register(service.url)
     with Proxy(service.url) as proxy:

@@ -12,8 +12,6 @@ import { Tabs } from "./tabs.js";
 const OLD_POLLS = 3;
 /** A stream that has not spoken by now may be held back on its way, by a proxy that buffers: the board is read beside it. */
 const BESIDE_MS = 3_000;
-/** What tells that a paused or offline page may be connected again. */
-const RESUME_EVENTS = ["online", "pageshow"];
 
 /**
  * @typedef {object} LiveSetup
@@ -74,6 +72,7 @@ export class Live {
     this.onVisibility = this.onVisibility.bind(this);
     this.onOffline = this.onOffline.bind(this);
     this.onPageHide = this.onPageHide.bind(this);
+    this.onOnline = this.onOnline.bind(this);
     this.resume = this.resume.bind(this);
   }
 
@@ -81,7 +80,8 @@ export class Live {
     document.addEventListener("visibilitychange", this.onVisibility);
     window.addEventListener("offline", this.onOffline);
     window.addEventListener("pagehide", this.onPageHide);
-    for (const name of RESUME_EVENTS) window.addEventListener(name, this.resume);
+    window.addEventListener("online", this.onOnline);
+    window.addEventListener("pageshow", this.resume);
     this.#join();
     this.onVisibility();
   }
@@ -90,7 +90,8 @@ export class Live {
     document.removeEventListener("visibilitychange", this.onVisibility);
     window.removeEventListener("offline", this.onOffline);
     window.removeEventListener("pagehide", this.onPageHide);
-    for (const name of RESUME_EVENTS) window.removeEventListener(name, this.resume);
+    window.removeEventListener("online", this.onOnline);
+    window.removeEventListener("pageshow", this.resume);
     clearTimeout(this.#pauseTimer);
     this.#leave("closed");
   }
@@ -121,6 +122,12 @@ export class Live {
   resume() {
     if (this.state === "paused") this.#join();
     else if (this.state === "offline") this.retry();
+  }
+
+  /** A stream may outlive the network that calls failed on: without a change, the state is told once more. */
+  onOnline() {
+    this.resume();
+    if (this.state === "live" || this.state === "polling") this.#tell(this.state);
   }
 
   onOffline() {
@@ -239,7 +246,11 @@ export class Live {
 
   /** @param {State} state @param {unknown} [error] @param {number} [retryInMs] */
   #become(state, error, retryInMs) {
-    if (state === this.state && !retryInMs) return;
+    if (state !== this.state || retryInMs) this.#tell(state, error, retryInMs);
+  }
+
+  /** @param {State} state @param {unknown} [error] @param {number} [retryInMs] */
+  #tell(state, error, retryInMs) {
     const previous = this.state;
     this.state = state;
     const why = error instanceof ApiError ? { code: error.code, reason: error.message } : { code: null, reason: null };
