@@ -91,8 +91,15 @@ class Cast:
 
     def with_another_victim(self) -> Cast:
         """The same accounts but for the victim, for those who may do with it what they like."""
+        return self._without("victim", "open_action", "done_action")
+
+    def with_another_flagged(self) -> Cast:
+        """The same accounts but for the flagged one, whose one completion a minute another test may have made."""
+        return self._without("flagged")
+
+    def _without(self, *names: str) -> Cast:
         other = copy(self)
-        for name in ("victim", "open_action", "done_action"):
+        for name in names:
             vars(other).pop(name, None)
         return other
 

@@ -76,6 +76,8 @@ def _try_all_roles(cast: Cast, door: Door, *, is_closed: bool) -> None:
 
 
 def _let_in(cast: Cast, door: Door, role: str) -> None:
+    if role == "flagged" and door.rule.endswith("/complete"):
+        cast = cast.with_another_flagged()
     player = _account(cast, role)
     if door.rule.endswith("/logout") and player is not None:
         player = cast.again(player)
