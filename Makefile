@@ -35,8 +35,10 @@ assets: $(FRONTEND_INSTALLED)
 # A file is one piece of work. In the order of their folders the short ones, tests/unit, come last, and the processes end
 # together; the default is by the number of tests, which leaves the benchmarks, one long test each, to the end.
 SHARED_OUT := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+# A command to hand them to: make TEST_RUNNER=.ci/again test, as CI does
+TEST_RUNNER ?=
 test: $(DEV_INSTALLED)
-	@exec $(BIN)/python -m pytest $(SHARED_OUT)
+	@exec $(TEST_RUNNER) $(BIN)/python -m pytest $(SHARED_OUT)
 
 # Every fault at length, one after the other: about half an hour. It writes the table in docs/reliability.md.
 test-faults: $(DEV_INSTALLED)
