@@ -29,6 +29,7 @@ from scoreboard.metric_values import BOOK
 from scoreboard.services.accounts.callers import CallerLookup
 from scoreboard.services.accounts.passwords import Passwords, Runner, run_here
 from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
+from scoreboard.services.actions.complete import ActionCompletion
 from scoreboard.services.actions.intake import Intake
 from scoreboard.services.actions.tokens import TokenBox
 from scoreboard.services.boards.read import BoardReader
@@ -67,6 +68,7 @@ class Components:
     board: BoardReader
     callers: CallerLookup
     intake: Intake
+    action_completion: ActionCompletion
     verified: VerifiedTokens
     hub: Hub
     stream_slots: StreamSlots
@@ -96,12 +98,17 @@ def build_components(settings: Settings) -> Components:
     standings, events = Standings(client), EventLog(client)
     board = BoardReader(database, standings, metrics.BOARD_FALLBACKS.inc)
     celery = make_celery(settings.broker_url)
+    admission = Admission(
+        settings.max_requests_at_once, headers=steady_headers(settings), origins=settings.cors_origins
+    )
+    catalogue, tokens = load_catalogue(settings.catalogue_path), TokenBox(settings.action_keys)
+    intake = Intake(database, max_open=settings.max_open_actions)
+    hub = _make_hub(settings, database, board)
+    doorbell = Doorbell(Ringer(celery), metrics.DEGRADED.labels("broker", "doorbell").inc)
     return Components(
         settings=settings,
-        admission=Admission(
-            settings.max_requests_at_once, headers=steady_headers(settings), origins=settings.cors_origins
-        ),
-        catalogue=load_catalogue(settings.catalogue_path),
+        admission=admission,
+        catalogue=catalogue,
         database=database,
         clock=DatabaseClock(database),
         redis=client,
@@ -111,17 +118,18 @@ def build_components(settings: Settings) -> Components:
         board=board,
         callers=CallerLookup(database),
         verified=VerifiedTokens(),
-        intake=Intake(database, max_open=settings.max_open_actions),
-        hub=_make_hub(settings, database, board),
+        intake=intake,
+        action_completion=ActionCompletion(database, intake, catalogue, tokens, doorbell, hub, admission.pause),
+        hub=hub,
         stream_slots=StreamSlots(
             client,
             per_user=settings.max_streams_per_user,
             per_ip=settings.max_streams_per_ip,
             on_fallback=metrics.DEGRADED.labels("redis", "stream_place").inc,
         ),
-        doorbell=Doorbell(Ringer(celery), metrics.DEGRADED.labels("broker", "doorbell").inc),
+        doorbell=doorbell,
         passwords=Passwords(_hash_runner()),
-        tokens=TokenBox(settings.action_keys),
+        tokens=tokens,
         shared_counts=SharedCounts(client),
     )
 

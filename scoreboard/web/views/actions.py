@@ -11,25 +11,17 @@ from flask import Blueprint, Response, request
 from scoreboard.domain import errors
 from scoreboard.domain.actions import ActionType, ComputedPoints, FixedPoints, Proof, Speed, Time, TimeBy
 from scoreboard.domain.standings import iso
-from scoreboard.live.stream.hub import Expectation
-from scoreboard.live.stream.outlet import Deadline
-from scoreboard.services.actions.accept import Completion, accept_action
-from scoreboard.services.actions.issue import issue_action, player_of
-from scoreboard.services.actions.outcomes import outcome_json, outcome_of
+from scoreboard.services.actions.accept import Completion
+from scoreboard.services.actions.complete import Completed
+from scoreboard.services.actions.issue import issue_action
 from scoreboard.services.actions.read import read_action
-from scoreboard.store import actions
-from scoreboard.store.actions import Action
-from scoreboard.store.sessions import Caller
 from scoreboard.web.api import requests, responses
-from scoreboard.web.bootstrap import Components, current_components
+from scoreboard.web.bootstrap import current_components
 from scoreboard.web.door.callers import current_caller
 from scoreboard.web.door.client_info import request_origin
 from scoreboard.web.door.operation import Access, Operation, answer
 from scoreboard.web.door.preferences import preferred_wait_s
 from scoreboard.web.door.served_player import find_player
-
-# How often a waiting request looks at the row itself.
-_LOOK_S = 1.0
 
 blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
 
@@ -104,35 +96,20 @@ def complete_action(body: requests.ActionCompletion) -> Response:
     body may be sent again at any time: it gets the same answer, with the outcome
     if there is one by now.
     """
-    components = current_components()
-    caller = current_caller()
-    player = player_of(find_player, caller, body.on_behalf_of)
-    proof = Proof(body.proof.completion_time, body.proof.checksum, body.proof.points, body.proof.data)
-    completion = Completion(body.action_id, body.action_token, proof)
     wait_s = preferred_wait_s()
-    if wait_s is None:
-        return _completed(components, body.action_id, _accept(components, caller, player, completion))
-    with components.hub.expect(body.action_id) as expectation:
-        stored = _accept(components, caller, player, completion)
-        if stored is None or not stored.is_told:
-            with components.admission.pause() as may_wait:
-                stored = _await(components, expectation, body.action_id, wait_s if may_wait else 0)
-    response = (
-        _outcome_answer(expectation.outcome) if expectation.outcome else _completed(components, body.action_id, stored)
+    proof = Proof(body.proof.completion_time, body.proof.checksum, body.proof.points, body.proof.data)
+    completed = current_components().action_completion.complete(
+        Completion(body.action_id, body.action_token, proof),
+        caller=current_caller(),
+        on_behalf_of=body.on_behalf_of,
+        find_player=find_player,
+        origin=request_origin(),
+        wait_s=wait_s,
     )
-    response.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
+    response = _completed(completed)
+    if wait_s is not None:
+        response.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
     return response
-
-
-def _await(components: Components, expectation: Expectation, action_id: UUID, wait_s: float) -> Action | None:
-    """Wait until the outcome is told, or stands in the row: the event may have been lost with Redis."""
-    deadline = Deadline(wait_s)
-    while expectation.wait(min(deadline.left_s, _LOOK_S)) is None:
-        with components.database.read() as connection:
-            stored = actions.get_action(connection, action_id)
-        if deadline.left_s <= 0 or (stored is not None and stored.is_told):
-            return stored
-    return None
 
 
 @blueprint.get("/<uuid:action_id>")
@@ -161,34 +138,14 @@ def show_action(action_id: UUID) -> Response:
     )
 
 
-def _accept(components: Components, caller: Caller, player: UUID, completion: Completion) -> Action | None:
-    stored = accept_action(
-        components.database,
-        components.intake,
-        components.catalogue,
-        components.tokens,
-        caller=caller,
-        player=player,
-        completion=completion,
-        origin=request_origin(),
-    )
-    if stored is None:
-        components.doorbell.ring(completion.action_id)
-    return stored
+def _completed(completed: Completed) -> Response:
+    status_url = _status_url(completed.action_id)
+    if completed.outcome is not None:
+        return answer({**completed.outcome, "statusUrl": status_url})
+    return answer({"actionId": str(completed.action_id), "status": "accepted", "statusUrl": status_url}, 202)
 
 
-def _completed(components: Components, action_id: UUID, stored: Action | None) -> Response:
-    if stored is not None and stored.is_told:
-        return _outcome_answer(outcome_json(outcome_of(stored), stored.previous_rank, stored.rank))
-    data = {"actionId": str(action_id), "status": "accepted", "statusUrl": _status_url(action_id)}
-    return answer(data, 202)
-
-
-def _outcome_answer(outcome: dict[str, object]) -> Response:
-    return answer({**outcome, "statusUrl": _status_url(outcome["actionId"])})
-
-
-def _status_url(action_id: object) -> str:
+def _status_url(action_id: UUID) -> str:
     # As url_for says it, which takes a hundred times as long.
     return f"{request.script_root}{blueprint.url_prefix}/{action_id}"
 
