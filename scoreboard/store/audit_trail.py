@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from scoreboard.domain.standings import from_microseconds, microseconds
 from scoreboard.store.audit import AuditEvent, Origin
+from scoreboard.store.statements import Statement
 from scoreboard.store.tables import audit_log
 
 APPLIED = "action.applied"
@@ -74,11 +75,10 @@ def list_events(
     place = after or Place()
     lists: list[Sequence[_Found]] = [_rows(connection, wanted, place, limit)]
     if wanted.event in (None, APPLIED):
-        if wanted.user_id is None:
-            lists.append(_applied(connection, _OF_ALL, wanted, place, limit))
-        else:
-            lists.append(_applied(connection, _OF_GAME_SERVER, wanted, place, limit))
-            lists.append(_applied(connection, _OF_PLAYER, wanted, place, limit))
+        lists += [
+            [(action.event, action.behind) for action in applied]
+            for applied in _applied(connection, wanted, place, limit)
+        ]
     events = []
     for event, behind in _merged(lists):
         place = replace(place, **behind)
@@ -90,14 +90,14 @@ def list_events(
 
 def _merged(lists: Sequence[Sequence[_Found]]) -> Iterator[_Found]:
     """Always the newest of the lists' heads: each list keeps its own order, whatever its times are."""
-    left = [iter(each) for each in lists]
-    heads = [next(each, None) for each in left]
+    left = [iter(found) for found in lists]
+    heads = [next(found, None) for found in left]
     while True:
         there = [(head[0].at or _LONG_AGO, nth) for nth, head in enumerate(heads) if head is not None]
         if not there:
             return
         # Of equals the first list's.
-        _, nth = max(there, key=lambda each: (each[0], -each[1]))
+        _, nth = max(there, key=lambda head: (head[0], -head[1]))
         head = heads[nth]
         assert head is not None
         yield head
@@ -134,78 +134,67 @@ def _row_event(row: sa.Row[Any]) -> AuditEvent:
     )
 
 
-_COLUMNS = """settlements.settled_at, settlements.id AS settlement_id,
-           array_position(settlements.action_ids, actions.id) AS nth, actions.id, actions.user_id, actions.issued_by,
-           actions.action_type, actions.ip, actions.user_agent, actions.risk, actions.score_increment"""
-_IS_WANTED = """settlements.shows_in_audit AND actions.state = 'applied'
-          AND settlements.settled_at >= :since AND settlements.settled_at < :until"""
-# The first condition is one that the index can look for.
-_IS_BEHIND = """settlements.settled_at <= :settled_at
-          AND (settlements.settled_at, settlements.id, array_position(settlements.action_ids, actions.id))
-              < (:settled_at, :settlement_id, :nth)"""
-_OF_ALL = f"""
-    SELECT {_COLUMNS}, NULL AS seq
-    FROM settlements CROSS JOIN LATERAL unnest(settlements.action_ids) AS own (action_id)
-         JOIN actions ON actions.id = own.action_id AND actions.settlement_id = settlements.id
-    WHERE {_IS_WANTED} AND {_IS_BEHIND}
-    ORDER BY settlements.settled_at DESC, settlements.id DESC, nth DESC LIMIT :limit
-    """  # noqa: S608 - made of constants only
-_OF_GAME_SERVER = f"""
-    SELECT {_COLUMNS}, NULL AS seq
-    FROM actions JOIN settlements ON settlements.id = actions.settlement_id
-    WHERE actions.issued_by = :user_id AND actions.settled_at <= :settled_at AND {_IS_WANTED} AND {_IS_BEHIND}
-    ORDER BY actions.settled_at DESC, settlements.id DESC, nth DESC LIMIT :limit
-    """  # noqa: S608
-# The ledger of a player is as old as the player: what was entered before there was anything to show, or is too young
-# or too old, is left out before action and settlement are looked up. An entry is recorded just before its settlement.
-_OF_PLAYER = f"""
-    SELECT {_COLUMNS}, entries.seq
-    FROM score_history AS entries JOIN actions ON actions.id = entries.action_id
-         JOIN settlements ON settlements.id = actions.settlement_id
-    WHERE entries.user_id = :user_id AND entries.seq < :seq AND entries.action_id IS NOT NULL AND {_IS_WANTED}
-          AND entries.recorded_at < :until AND entries.recorded_at >= greatest(
-              :since, (SELECT min(settled_at) FROM settlements WHERE shows_in_audit)
-          ) - interval '1 minute'
-    ORDER BY entries.seq DESC LIMIT :limit
-    """  # noqa: S608
+class AppliedAction(NamedTuple):
+    """An applied action, with its place in each of the orders in which such are listed."""
 
+    settled_at: datetime
+    settlement_id: UUID
+    nth: int
+    id: UUID
+    user_id: UUID
+    issued_by: UUID | None
+    action_type: str
+    ip: str | None
+    user_agent: str | None
+    risk: float | None
+    score_increment: int
+    # Of its ledger entry, where those are what is listed.
+    seq: int | None
 
-def _applied(connection: sa.Connection, sql: str, wanted: AuditFilter, place: Place, limit: int) -> list[_Found]:
-    rows = connection.execute(
-        sa.text(sql),
-        {
-            "since": wanted.since or _LONG_AGO,
-            "until": wanted.until or _FAR_AHEAD,
-            "user_id": wanted.user_id,
-            "settled_at": place.settled_at,
-            "settlement_id": place.settlement_id,
-            "nth": place.nth,
-            "seq": place.seq,
-            "limit": limit,
-        },
-    )
-    return [(_applied_event(row), _behind(row)) for row in rows]
+    @property
+    def behind(self) -> dict[str, Any]:
+        """The fields of the place behind it."""
+        if self.seq is not None:
+            return {"seq": self.seq}
+        return {"settled_at": self.settled_at, "settlement_id": self.settlement_id, "nth": self.nth}
 
-
-def _behind(row: sa.Row[Any]) -> dict[str, Any]:
-    if row.seq is not None:
-        return {"seq": row.seq}
-    return {"settled_at": row.settled_at, "settlement_id": row.settlement_id, "nth": row.nth}
-
-
-def _applied_event(row: sa.Row[Any]) -> AuditEvent:
-    return AuditEvent(
-        event=APPLIED,
-        actor_id=row.issued_by or row.user_id,
-        target_id=row.user_id,
-        origin=Origin(str(row.ip) if row.ip else None, row.user_agent),
-        risk=row.risk,
-        details={
-            "actionId": str(row.id),
-            "actionType": row.action_type,
-            "increment": row.score_increment,
+    @property
+    def event(self) -> AuditEvent:
+        details = {
+            "actionId": str(self.id),
+            "actionType": self.action_type,
+            "increment": self.score_increment,
             "reason": None,
-        },
-        id=row.id,
-        at=row.settled_at,
-    )
+        }
+        return AuditEvent(
+            event=APPLIED,
+            actor_id=self.issued_by or self.user_id,
+            target_id=self.user_id,
+            origin=Origin(self.ip, self.user_agent),
+            risk=self.risk,
+            details=details,
+            id=self.id,
+            at=self.settled_at,
+        )
+
+
+_LIST_ALL = Statement("list_applied", AppliedAction)
+_LIST_BY_GAME_SERVER = Statement("list_applied_by_game_server", AppliedAction)
+_LIST_OF_PLAYER = Statement("list_applied_of_player", AppliedAction)
+
+
+def _applied(
+    connection: sa.Connection, wanted: AuditFilter, place: Place, limit: int
+) -> Iterator[Sequence[AppliedAction]]:
+    """The lists that hold the wanted ones."""
+    page: dict[str, object] = {
+        "since": wanted.since or _LONG_AGO,
+        "until": wanted.until or _FAR_AHEAD,
+        "limit": limit,
+    }
+    settlement = {"settled_at": place.settled_at, "settlement_id": place.settlement_id, "nth": place.nth}
+    if wanted.user_id is None:
+        yield _LIST_ALL.fetch(connection, **page, **settlement)
+    else:
+        yield _LIST_BY_GAME_SERVER.fetch(connection, user_id=wanted.user_id, **page, **settlement)
+        yield _LIST_OF_PLAYER.fetch(connection, user_id=wanted.user_id, seq=place.seq, **page)

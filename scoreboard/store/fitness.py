@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from scoreboard.store.refusals import ServerRefuses
+from scoreboard.store.statements import Statement
 from scoreboard.store.tables import metadata
 
 SCRIPTS = Path(__file__).parent / "migrations"
@@ -47,24 +49,25 @@ _MORE_RIGHTS: Mapping[str, tuple[str, ...]] = {
     "idempotency_keys": ("UPDATE", "DELETE"),
     "standing_outbox": ("DELETE",),
 }
-_RIGHTS = ", ".join(
-    f"('{table.name}', '{right}')"
+_RIGHTS = [
+    (table.name, right)
     for table in metadata.sorted_tables
     for right in ("SELECT", "INSERT", *_MORE_RIGHTS.get(table.name, ()))
-)
-_STATE = sa.text(
-    f"""
-    SELECT CAST(current_setting('server_version_num') AS integer) / 10000 AS version,
-           pg_encoding_to_char(encoding) AS encoding, datname AS name,
-           pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS is_read_only,
-           to_regclass('alembic_version') IS NOT NULL AS is_migrated,
-           (SELECT array_agg(needed.access || ' on ' || needed.name ORDER BY needed.name, needed.access)
-            FROM (VALUES {_RIGHTS}) AS needed (name, access)
-            WHERE to_regclass(needed.name) IS NOT NULL
-            AND NOT has_table_privilege(to_regclass(needed.name), needed.access)) AS missing_rights
-    FROM pg_database WHERE datname = current_database()
-    """  # noqa: S608  # our own table names
-)
+]
+
+
+class StateRow(NamedTuple):
+    """What a database says of itself in one statement, whatever is in it."""
+
+    version: int
+    encoding: str
+    name: str
+    is_read_only: bool
+    is_migrated: bool
+    missing_rights: list[str] | None
+
+
+_READ_STATE = Statement("read_state", StateRow)
 _REVISION = sa.text("SELECT version_num FROM alembic_version")
 # A migration holds a table for half a second at most.
 _LOCK_WAIT_MS = 1000
@@ -80,7 +83,8 @@ _SPILL = sa.text("SELECT count(*) FROM generate_series(1, 10000)")
 
 def read_state(connection: sa.Connection) -> State:
     """Raises SQLAlchemy's OperationalError when Postgres is down."""
-    row = connection.execute(_STATE).one()
+    tables, rights = zip(*_RIGHTS, strict=True)
+    (row,) = _READ_STATE.fetch(connection, tables=list(tables), rights=list(rights))
     revision = connection.execute(_REVISION).scalar() if row.is_migrated else None
     return State(row.version, row.encoding, row.name, row.is_read_only, revision, tuple(row.missing_rights or ()))
 

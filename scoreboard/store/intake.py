@@ -60,66 +60,9 @@ class Acceptance:
     user_agent: str | None
 
 
-# Looked up row by row, whatever the planner thinks of the tables.
-_IS_CALLER = """(
-    SELECT users.id = new.caller_id AND users.role = new.role AND users.status = new.status
-           AND sessions.revoked_at IS NULL AND sessions.expires_at > now()
-    FROM sessions JOIN users ON users.id = sessions.user_id
-    WHERE sessions.id = new.session_id
-)"""
-_CALLER_TYPES = ["uuid[]", "uuid[]", "text[]", "text[]"]
-_CALLER_COLUMNS = "session_id, caller_id, role, status"
-
-# One open-token count per user at a time, so that parallel requests can't pass the cap
-# together; the locks end with the transaction. The key is the low half of the user's id.
-# A statement of its own: the count's snapshot must begin when the locks are held.
-_LOCK = Prepared(
-    "lock_open_actions",
-    ["bigint[]"],
-    "SELECT pg_advisory_xact_lock(each) FROM (SELECT unnest($1) AS each ORDER BY 1) AS keys",
-)
-_ISSUE = Prepared(
-    "issue_actions",
-    [*_CALLER_TYPES, "uuid[]", "uuid[]", "uuid[]", "text[]", "text[]", "text[]", "integer[]", "integer"],
-    f"""
-    WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
-    wanted AS (
-        SELECT new.*, row_number() OVER (PARTITION BY new.user_id ORDER BY new.place) AS nth
-        FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) WITH ORDINALITY
-             AS new ({_CALLER_COLUMNS}, id, user_id, issued_by, action_type, metadata, token_hash, ttl_s, place)
-        WHERE {_IS_CALLER}
-    )
-    INSERT INTO actions (id, user_id, issued_by, action_type, metadata, token_hash, issued_at, expires_at)
-    SELECT wanted.id, wanted.user_id, wanted.issued_by, wanted.action_type, wanted.metadata::jsonb,
-           decode(wanted.token_hash, 'hex'), clock.now, clock.now + wanted.ttl_s * interval '1 second'
-    FROM wanted, clock
-    WHERE wanted.nth + (SELECT count(*) FROM actions
-                        WHERE user_id = wanted.user_id AND state = 'issued' AND expires_at > clock.now) <= $12
-    RETURNING id, issued_at, expires_at
-    """,  # noqa: S608 - made of constants only
-)
-_ACCEPT = Prepared(
-    "accept_actions",
-    [*_CALLER_TYPES, "uuid[]", "uuid[]", "text[]", "bigint[]", "bigint[]", "text[]", "text[]", "inet[]", "text[]"],
-    f"""
-    WITH new AS (
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-             AS new ({_CALLER_COLUMNS},
-                     id, user_id, token_hash, completion_time_ms, points, data, digest, ip, user_agent)
-        WHERE {_IS_CALLER}
-    ),
-    open AS MATERIALIZED (
-        SELECT id FROM actions WHERE id = ANY ($5) AND state = 'issued' ORDER BY id FOR NO KEY UPDATE
-    )
-    UPDATE actions SET state = 'accepted', accepted_at = clock_timestamp(), completion_time_ms = new.completion_time_ms,
-           reported_points = new.points, data = new.data, body_digest = decode(new.digest, 'hex'), ip = new.ip,
-           user_agent = new.user_agent
-    FROM new JOIN open ON open.id = new.id
-    WHERE actions.id = new.id AND actions.user_id = new.user_id AND actions.token_hash = decode(new.token_hash, 'hex')
-          AND actions.state = 'issued' AND actions.expires_at > clock_timestamp()
-    RETURNING actions.id, new.digest
-    """,  # noqa: S608 - made of constants only
-)
+_LOCK = Prepared("lock_open_actions", tuple)
+_ISSUE = Prepared("issue_actions", tuple)
+_ACCEPT = Prepared("accept_actions", tuple)
 
 
 def issue(connection: sa.Connection, wanted: Sequence[Issue], *, max_open: int) -> dict[UUID, Issued]:
@@ -129,17 +72,17 @@ def issue(connection: sa.Connection, wanted: Sequence[Issue], *, max_open: int) 
     """
     rows = _ISSUE.fetch_after(
         _LOCK,
-        [array(sorted({_lock_key(each.user_id) for each in wanted}))],
+        {"keys": array(sorted({_lock_key(issue.user_id) for issue in wanted}))},
         connection,
-        *_callers(wanted),
-        uuid_array([each.action_id for each in wanted]),
-        uuid_array([each.user_id for each in wanted]),
-        array([each.issued_by for each in wanted]),
-        text_array([each.action_type for each in wanted]),
-        text_array([orjson.dumps(each.metadata).decode() for each in wanted]),
-        array([each.token_hash.hex() for each in wanted]),
-        array([each.ttl_s for each in wanted]),
-        max_open,
+        **_callers(wanted),
+        ids=uuid_array([issue.action_id for issue in wanted]),
+        user_ids=uuid_array([issue.user_id for issue in wanted]),
+        issued_by=array([issue.issued_by for issue in wanted]),
+        action_types=text_array([issue.action_type for issue in wanted]),
+        metadata=text_array([orjson.dumps(issue.metadata).decode() for issue in wanted]),
+        token_hashes=array([issue.token_hash.hex() for issue in wanted]),
+        ttls_s=array([issue.ttl_s for issue in wanted]),
+        max_open=max_open,
     )
     return {action_id: Issued(issued_at, expires_at) for action_id, issued_at, expires_at in rows}
 
@@ -152,28 +95,28 @@ def accept(connection: sa.Connection, completions: Sequence[Acceptance]) -> set[
     """
     rows = _ACCEPT.fetch(
         connection,
-        *_callers(completions),
-        uuid_array([each.action_id for each in completions]),
-        uuid_array([each.user_id for each in completions]),
-        array([each.token_hash.hex() for each in completions]),
-        array([each.completion_time_ms for each in completions]),
-        array([each.reported_points for each in completions]),
-        text_array([each.data for each in completions]),
-        array([each.body_digest.hex() for each in completions]),
-        array([each.ip for each in completions]),
-        text_array([each.user_agent for each in completions]),
+        **_callers(completions),
+        ids=uuid_array([completion.action_id for completion in completions]),
+        user_ids=uuid_array([completion.user_id for completion in completions]),
+        token_hashes=array([completion.token_hash.hex() for completion in completions]),
+        completion_times_ms=array([completion.completion_time_ms for completion in completions]),
+        points=array([completion.reported_points for completion in completions]),
+        data=text_array([completion.data for completion in completions]),
+        digests=array([completion.body_digest.hex() for completion in completions]),
+        ips=array([completion.ip for completion in completions]),
+        user_agents=text_array([completion.user_agent for completion in completions]),
     )
     return {(action_id, bytes.fromhex(digest)) for action_id, digest in rows}
 
 
-def _callers(rows: Sequence[Issue | Acceptance]) -> tuple[str, str, str, str]:
+def _callers(rows: Sequence[Issue | Acceptance]) -> dict[str, str]:
     callers = [row.caller for row in rows]
-    return (
-        uuid_array([each.session_id for each in callers]),
-        uuid_array([each.user_id for each in callers]),
-        array([each.role.value for each in callers]),
-        array([each.status.value for each in callers]),
-    )
+    return {
+        "session_ids": uuid_array([caller.session_id for caller in callers]),
+        "caller_ids": uuid_array([caller.user_id for caller in callers]),
+        "roles": array([caller.role.value for caller in callers]),
+        "statuses": array([caller.status.value for caller in callers]),
+    }
 
 
 def next_expiries_s(connection: sa.Connection, user_ids: Collection[UUID]) -> dict[UUID, float]:

@@ -7,9 +7,9 @@ each element of a list into SQL one by one; a text that Postgres reads as an arr
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg2
@@ -17,55 +17,75 @@ import sqlalchemy as sa
 
 from scoreboard.store.driver_errors import give_up
 from scoreboard.store.pooling import LOCAL_SETTINGS, settings_due
+from scoreboard.store.statements import Statement
 
-_PARAMETER = re.compile(r"\$(\d+)")
+Row = TypeVar("Row")
+Answer = TypeVar("Answer")
 
 
-class Prepared:
-    """A statement with parameters ``$1`` … of these types, prepared on each connection at its first use.
+class Prepared(Statement[Row]):
+    """A named statement, prepared on each connection at its first use.
 
     Where a pooler may change the server behind the connection after each transaction it is sent whole each time.
     """
 
-    def __init__(self, name: str, types: Sequence[str], sql: str) -> None:
-        self._name = name
-        self._prepare = f"PREPARE {name} ({', '.join(types)}) AS {sql}"
-        self._execute = f"EXECUTE {name} ({', '.join(['%s'] * len(types))})"
-        self._whole = _PARAMETER.sub(lambda found: f"CAST(%s AS {types[int(found[1]) - 1]})", sql.replace("%", "%%"))
-        # Which argument each of its places takes.
-        self._places = [int(number) - 1 for number in _PARAMETER.findall(sql)]
-
-    def fetch(self, connection: sa.Connection, *arguments: object) -> list[tuple[Any, ...]]:
+    def fetch(self, connection: sa.Connection, /, **arguments: object) -> list[Row]:
         """Execute it and get all rows, as plain as the driver has them."""
-        return _rows(connection, *self._statement(connection, arguments))
+        return self._rows(_execute(connection, *self._message(connection, arguments), _all_rows))
 
-    def execute(self, connection: sa.Connection, *arguments: object) -> None:
-        """Execute it for what it changes."""
-        self.fetch(connection, *arguments)
+    def execute(self, connection: sa.Connection, /, **arguments: object) -> int:
+        """Execute it for what it changes; returns the number of rows that it found or changed."""
+        return _execute(connection, *self._message(connection, arguments), _row_count)
 
     def fetch_after(
-        self, first: Prepared, first_arguments: Sequence[object], connection: sa.Connection, *arguments: object
-    ) -> list[tuple[Any, ...]]:
+        self,
+        first: Prepared[Any],
+        first_arguments: Mapping[str, object],
+        connection: sa.Connection,
+        /,
+        **arguments: object,
+    ) -> list[Row]:
         """Execute ``first``, then this, in one message: its rows, of a snapshot that begins when ``first`` is done.
 
         On a connection that commits by itself both are one transaction.
         """
-        before, its_arguments = first._statement(connection, first_arguments)
-        statement, own_arguments = self._statement(connection, arguments)
-        return _rows(connection, f"{before}; {statement}", (*its_arguments, *own_arguments))
+        before, values_before = first._message(connection, first_arguments)
+        statement, values = self._message(connection, arguments)
+        return self._rows(_execute(connection, f"{before}; {statement}", (*values_before, *values), _all_rows))
 
-    def _statement(self, connection: sa.Connection, arguments: Sequence[object]) -> tuple[str, Sequence[object]]:
+    @cached_property
+    def _prepare(self) -> str:
+        types = self.source.types.values()
+        declared = f"({', '.join(types)})" if types else ""
+        return f"PREPARE {self.source.name} {declared} AS {self.source.numbered()}"
+
+    @cached_property
+    def _execute_it(self) -> str:
+        places = ", ".join(["%s"] * len(self.source.types))
+        return f"EXECUTE {self.source.name} ({places})" if places else f"EXECUTE {self.source.name}"
+
+    def _message(self, connection: sa.Connection, arguments: Mapping[str, object]) -> tuple[str, Sequence[object]]:
         # Lives and dies with the connection, as what is prepared on it does.
         known = connection.info
         if LOCAL_SETTINGS in known:
-            return self._whole, [arguments[place] for place in self._places]
-        if self._name not in known:
+            return self._whole, self._for_whole(arguments)
+        self._check(arguments)
+        if self.source.name not in known:
             connection.exec_driver_sql(self._prepare)
-            known[self._name] = True
-        return self._execute, arguments
+            known[self.source.name] = True
+        return self._execute_it, [arguments[parameter] for parameter in self.source.types]
 
 
-def _rows(connection: sa.Connection, sql: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
+def _all_rows(cursor: Any) -> Iterable[Any]:
+    rows: Iterable[Any] = cursor.fetchall() if cursor.description else ()
+    return rows
+
+
+def _row_count(cursor: Any) -> int:
+    return int(cursor.rowcount)
+
+
+def _execute(connection: sa.Connection, sql: str, arguments: Sequence[object], read: Callable[[Any], Answer]) -> Answer:
     """Run it on the driver's own cursor: through SQLAlchemy's statements the same takes twice the CPU time.
 
     Raises what SQLAlchemy would, and like it gives up connections that are lost, or stand in the middle of an answer.
@@ -74,7 +94,7 @@ def _rows(connection: sa.Connection, sql: str, arguments: Sequence[object]) -> l
     try:
         cursor = connection.connection.cursor()
         cursor.execute(settings_due(connection, cursor) + sql, arguments)
-        return list(cursor.fetchall()) if cursor.description else []
+        return read(cursor)
     except psycopg2.Error as error:
         raise give_up(connection, sql, error) from error
     except BaseException as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -47,25 +48,28 @@ def insert_session(
     )
 
 
-# Asked for every signed-in request.
-_CALLERS = Prepared(
-    "get_callers",
-    ["uuid[]"],
-    """
-    SELECT sessions.id, users.id, users.username, users.role, users.status,
-           sessions.revoked_at IS NULL AND sessions.expires_at > now()
-    FROM sessions JOIN users ON users.id = sessions.user_id
-    WHERE sessions.id = ANY ($1)
-    """,
-)
-_ROLES, _STATUSES = {each.value: each for each in Role}, {each.value: each for each in Status}
+class FoundSession(NamedTuple):
+    """A session and its account, as the database knows them now."""
+
+    session_id: UUID
+    user_id: UUID
+    username: str
+    role: str
+    status: str
+    is_alive: bool
+
+
+_GET_CALLERS = Prepared("get_callers", FoundSession)
+_ROLES, _STATUSES = {role.value: role for role in Role}, {status.value: status for status in Status}
 
 
 def get_callers(connection: sa.Connection, session_ids: Collection[UUID]) -> dict[UUID, tuple[Caller, bool]]:
     """For each session there is: its account, and whether the session is still alive."""
     return {
         session_id: (Caller(user_id, session_id, username, _ROLES[role], _STATUSES[status]), is_alive)
-        for session_id, user_id, username, role, status, is_alive in _CALLERS.fetch(connection, uuid_array(session_ids))
+        for session_id, user_id, username, role, status, is_alive in _GET_CALLERS.fetch(
+            connection, session_ids=uuid_array(session_ids)
+        )
     }
 
 

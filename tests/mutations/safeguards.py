@@ -58,40 +58,52 @@ MUTATIONS = (
     Mutation(
         "lock-order",
         "the order in which settling locks players",
-        (Edit(f"{STORE}/settlements.py", "ORDER BY id FOR NO KEY UPDATE\n", "FOR NO KEY UPDATE\n"),),
+        (
+            Edit(f"{STORE}/sql/lock_players.sql", "ORDER BY id FOR NO KEY UPDATE", "FOR NO KEY UPDATE"),
+            Edit(f"{STORE}/sql/lock_free_players.sql", "ORDER BY id FOR NO KEY UPDATE", "FOR NO KEY UPDATE"),
+        ),
         (f"{TESTS}/test_lock_order.py",),
     ),
     Mutation(
         "lock-order-random",
         "any order in which settling locks players",
-        (Edit(f"{STORE}/settlements.py", "ORDER BY id FOR NO KEY UPDATE\n", "ORDER BY random() FOR NO KEY UPDATE\n"),),
+        (
+            Edit(f"{STORE}/sql/lock_players.sql", "ORDER BY id FOR", "ORDER BY random() FOR"),
+            Edit(f"{STORE}/sql/lock_free_players.sql", "ORDER BY id FOR", "ORDER BY random() FOR"),
+        ),
         (f"{TESTS}/test_lock_order.py::test_settlers_of_the_same_players_never_wait_in_a_ring",),
     ),
     Mutation(
         "token-once",
         "the state as guard of accepting: a token is good for any number of completions",
         (
-            Edit(f"{STORE}/intake.py", "AND state = 'issued' ORDER BY id", "ORDER BY id"),
-            Edit(f"{STORE}/intake.py", "AND actions.state = 'issued' AND", "AND"),
+            Edit(f"{STORE}/sql/accept_actions.sql", "AND state = 'issued' ORDER BY id", "ORDER BY id"),
+            Edit(f"{STORE}/sql/accept_actions.sql", "AND actions.state = 'issued' AND", "AND"),
         ),
         (f"{TESTS}/test_intake.py::test_only_what_matches_is_accepted",),
     ),
     Mutation(
         "token-expiry",
         "the expiry as guard of accepting",
-        (Edit(f"{STORE}/intake.py", " AND actions.expires_at > clock_timestamp()", ""),),
+        (Edit(f"{STORE}/sql/accept_actions.sql", " AND actions.expires_at > clock_timestamp()", ""),),
         (f"{TESTS}/test_intake.py::test_only_what_matches_is_accepted",),
     ),
     Mutation(
         "session-ended",
         "the end of a session as guard of issuing and accepting",
-        (Edit(f"{STORE}/intake.py", "sessions.revoked_at IS NULL AND ", ""),),
+        (
+            Edit(f"{STORE}/sql/issue_actions.sql", "sessions.revoked_at IS NULL AND ", ""),
+            Edit(f"{STORE}/sql/accept_actions.sql", "sessions.revoked_at IS NULL AND ", ""),
+        ),
         (f"{TESTS}/test_life_cycle_model.py::test_the_moderated_are_out_at_once_and_keep_what_is_theirs",),
     ),
     Mutation(
         "settle-once",
         "the state as guard of settling: any action may be settled again",
-        (Edit(f"{STORE}/settlements.py", "\"actions.state || '' = 'accepted'\"", '"true"'),),
+        (
+            Edit(f"{STORE}/sql/lock_accepted.sql", "state || '' = 'accepted'", "true"),
+            Edit(f"{STORE}/sql/write_settlement.sql", "actions.state || '' = 'accepted'", "true"),
+        ),
         (f"{TESTS}/test_settling.py::test_any_number_of_deliveries_counts_once",),
     ),
     Mutation(

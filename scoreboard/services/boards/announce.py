@@ -19,6 +19,7 @@ from scoreboard.services.actions.outcomes import outcome_json, outcome_of
 from scoreboard.services.boards.publish import entries_after
 from scoreboard.store import actions, board, settlements, users
 from scoreboard.store.engine import Database
+from scoreboard.store.settlements import SettlementRanks
 
 log = structlog.get_logger(__name__)
 
@@ -121,9 +122,8 @@ def _set_ranks(database: Database, settled: Sequence[Settled], found: Mapping[UU
     with database.autocommit() as connection:
         for settlement_id, action_ids in by_settlement.items():
             mine = [found.get(action_id, _UNKNOWN) for action_id in action_ids]
-            set_ones = settlements.set_ranks(
-                connection, settlement_id, [each.previous for each in mine], [each.rank for each in mine]
-            )
+            wanted = SettlementRanks([ranks.previous for ranks in mine], [ranks.rank for ranks in mine])
+            set_ones = settlements.set_ranks(connection, settlement_id, wanted)
             holding.update(zip(action_ids, map(Ranks, *set_ones), strict=True))
     return holding
 

@@ -1,0 +1,9 @@
+-- The oldest settlements that nobody has announced for some seconds.
+--
+-- :older_than interval   since they were settled
+-- :limit integer         how many at most
+--
+-- Rows: settlements.Unannounced
+SELECT id, action_ids FROM settlements
+WHERE settled_at < now() - :older_than AND announced_at IS NULL
+ORDER BY settled_at LIMIT :limit

@@ -1,0 +1,23 @@
+-- Applied actions of all players, the latest settled first.
+--
+-- :since timestamptz        from this moment on
+-- :until timestamptz        to before this one
+-- :settled_at timestamptz   where the last page ended
+-- :settlement_id uuid       there
+-- :nth integer              there: the place in the settlement
+-- :limit integer            how many at most
+--
+-- Rows: audit_trail.AppliedAction
+SELECT settlements.settled_at, settlements.id AS settlement_id,
+       array_position(settlements.action_ids, actions.id) AS nth,
+       actions.id, actions.user_id, actions.issued_by, actions.action_type, actions.ip, actions.user_agent,
+       actions.risk, actions.score_increment, CAST(NULL AS bigint) AS seq
+FROM settlements CROSS JOIN LATERAL unnest(settlements.action_ids) AS own (action_id)
+     JOIN actions ON actions.id = own.action_id AND actions.settlement_id = settlements.id
+WHERE settlements.shows_in_audit AND actions.state = 'applied'
+      AND settlements.settled_at >= :since AND settlements.settled_at < :until
+      -- The first condition is one that the index can look for.
+      AND settlements.settled_at <= :settled_at
+      AND (settlements.settled_at, settlements.id, array_position(settlements.action_ids, actions.id))
+          < (:settled_at, :settlement_id, :nth)
+ORDER BY settlements.settled_at DESC, settlements.id DESC, nth DESC LIMIT :limit

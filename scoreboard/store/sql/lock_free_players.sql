@@ -1,0 +1,12 @@
+-- Lock those of these players that nobody else has locked, until the transaction ends; waits for none.
+--
+-- :user_ids uuid[]
+-- :since timestamptz   from when on the moments of their acceptances are wanted
+--
+-- Rows: settlements.Player
+SELECT id, username, status, is_hidden, score, score_reached_at, standing_version, total_actions, last_action_at,
+       ledger_seq, ledger_hash,
+       (SELECT array_agg(accepted_at ORDER BY accepted_at) FROM actions
+        WHERE user_id = users.id AND accepted_at > :since) AS recent
+FROM users WHERE id = ANY (:user_ids)
+ORDER BY id FOR NO KEY UPDATE SKIP LOCKED

@@ -1,0 +1,10 @@
+-- Set a settlement's ranks unless they are set. Of two at once the second waits for the first, and sees what it wrote.
+--
+-- :settlement_id uuid
+-- :previous_ranks bigint[]   in the order of its actions; NULL for those without
+-- :ranks bigint[]
+--
+-- Rows: settlements.SettlementRanks, those that hold from now on; none without such a settlement
+UPDATE settlements SET previous_ranks = coalesce(previous_ranks, :previous_ranks), ranks = coalesce(ranks, :ranks)
+WHERE id = :settlement_id
+RETURNING previous_ranks, ranks
