@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.test import create_environ
 
 from scoreboard.web.door.preferences import WAIT_MAX_S, preferred_wait_s
 
-APP = Flask(__name__)
-
 
 def wait_of(*headers: str) -> float | None:
-    with APP.test_request_context(headers=[("Prefer", header) for header in headers]):
-        return preferred_wait_s()
+    environ = create_environ(headers=[("Prefer", header) for header in headers])
+    return preferred_wait_s(environ.get("HTTP_PREFER"))
 
 
 @pytest.mark.parametrize(

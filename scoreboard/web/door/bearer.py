@@ -5,8 +5,6 @@ from __future__ import annotations
 import hmac
 import re
 
-from flask import request
-
 from scoreboard.domain.errors import InvalidToken
 
 _SPACES = re.compile(r"[ \t]+")
@@ -15,13 +13,12 @@ _SCHEME_AND_TOKEN = 2
 _NEW_CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9._~+-]*(?:[ \t]+[^\s=]|$)")
 
 
-def bearer_token() -> str | None:
-    """The bearer token of this request; None without one, also where there are other credentials only.
+def bearer_token(header: str) -> str | None:
+    """The bearer token in an Authorization header; None without one, also where there are other credentials only.
 
     Schemes have no case. ``Basic`` and its like belong to a gate in front, and say nothing here.
     Raises InvalidToken for a bearer that is malformed, or two of them.
     """
-    header = request.headers.get("Authorization", "")
     # What nearly all send. A known token costs less than a second look at its form.
     if header.startswith("Bearer ") and (plain := header[7:]).isascii() and _is_token(plain):
         return plain
@@ -34,9 +31,9 @@ def bearer_token() -> str | None:
     return bearers[0][1]
 
 
-def bears(secret: str) -> bool:
-    """Whether a bearer credential of this request is this secret, which may hold spaces and commas as no token does."""
-    header = request.headers.get("Authorization", "").strip(" \t")
+def bears(header: str, secret: str) -> bool:
+    """Whether a bearer credential in this header is this secret, which may hold spaces and commas as no token does."""
+    header = header.strip(" \t")
     for credential in (header, *_credentials(header)):
         scheme, *given = _SPACES.split(credential, maxsplit=1)
         if scheme.lower() == "bearer" and given and hmac.compare_digest(given[0].encode(), secret.encode()):
@@ -44,10 +41,10 @@ def bears(secret: str) -> bool:
     return False
 
 
-def has_bearer() -> bool:
-    """Whether a bearer token, good or bad, comes with this request: then cookies don't count."""
+def has_bearer(header: str) -> bool:
+    """Whether a bearer token, good or bad, is in this header: then cookies don't count."""
     try:
-        return bearer_token() is not None
+        return bearer_token(header) is not None
     except InvalidToken:
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -30,9 +31,9 @@ from scoreboard.services.accounts import sessions
 from scoreboard.services.accounts.sessions import SignIn
 from scoreboard.services.actions.tokens import TicketClaims
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
-from scoreboard.store.sessions import Caller
 from scoreboard.web.bootstrap import current_components, current_operation
 from scoreboard.web.door.bearer import bearer_token, has_bearer
+from scoreboard.web.door.call import NOBODY, Identity
 from scoreboard.web.door.verified_tokens import AccessClaims
 
 ISSUER = "scoreboard"
@@ -165,7 +166,7 @@ def drop_cookies(response: Response) -> None:
 
 def drop_cookies_on_refusal(body_token: str | None) -> None:
     """Take the browser's cookies away if this request, which relies on them, is refused as unauthorised."""
-    if body_token is not None or has_bearer() or not request.cookies:
+    if body_token is not None or has_bearer(_authorization()) or not request.cookies:
         return
 
     @after_this_request
@@ -179,67 +180,45 @@ def drop_cookies_on_refusal(body_token: str | None) -> None:
 
 
 def load_caller() -> None:
-    """Find the caller before limits are counted; a bad credential is raised later, by the operation that needs one.
+    """Find the caller before limits are counted, and leave what was found in ``g.identity``."""
+    g.identity = identify()
 
-    Leaves ``g.caller`` and ``g.caller_error``, and ``g.expired_subject`` where a token was good until lately.
+
+def identify() -> Identity:
+    """Who calls; a bad credential is raised later, by the operation that needs one.
+
     Requests without credentials cost nothing. An operation whose own statement rechecks the caller gets the cached one.
     """
-    g.caller, g.caller_error, g.access_expires_at, g.is_recalled = None, None, None, False
+    expires_at = None
     try:
         claims = _access_claims()
         if claims is None:
-            return
-        g.access_expires_at = claims.expires_at
+            return NOBODY
+        expires_at = claims.expires_at
         callers = current_components().callers
         operation = current_operation()
         will_confirm = operation is not None and operation.confirms_caller
         caller = callers.recall(claims.session_id) if will_confirm else None
-        g.is_recalled = caller is not None and caller.user_id == claims.user_id
-        g.caller = caller if g.is_recalled else sessions.identify(callers, claims.session_id, claims.user_id)
+        if caller is not None and caller.user_id == claims.user_id:
+            return Identity(caller, access_expires_at=expires_at, is_cached=True)
+        return Identity(sessions.identify(callers, claims.session_id, claims.user_id), access_expires_at=expires_at)
     except (ScoreboardError, *POSTGRES_UNAVAILABLE) as error:
-        g.caller_error = error
+        return Identity(error=error, access_expires_at=expires_at, expired_subject=g.pop("expired_subject", None))
 
 
-def confirm_caller() -> bool:
-    """Ask who a caller is who has only been remembered so far; whether it is another one than was thought.
-
-    Raises InvalidToken, AccountBanned; and flask-limiter's RateLimitExceeded when the limits
-    of what the account has become, counted once more, say so.
-    """
-    if not g.get("is_recalled"):
-        return False
-    callers, remembered = current_components().callers, g.caller
-    g.is_recalled = False
-    callers.forget(remembered.session_id)
-    g.caller = sessions.identify(callers, remembered.session_id, remembered.user_id)
-    is_another: bool = (g.caller.role, g.caller.status) != (remembered.role, remembered.status)
-    if is_another:
-        for limiter in current_app.extensions["limiter"]:
-            limiter.count_again()
-    return is_another
-
-
-def current_caller() -> Caller:
-    """The signed-in caller. Raises InvalidToken, TokenExpired, CsrfFailed, AccountBanned."""
-    caller = optional_caller()
-    if caller is None:
-        raise InvalidToken
-    return caller
-
-
-def optional_caller() -> Caller | None:
-    """The caller, None without any credential; a bad credential is refused also here."""
-    error: Exception | None = g.get("caller_error")
-    if error is not None:
-        raise error
-    caller: Caller | None = g.get("caller")
-    return caller
+def identify_again(cached: Identity) -> Identity:
+    """The identity of a caller who has only been remembered so far. Raises InvalidToken, AccountBanned."""
+    assert cached.caller is not None
+    callers = current_components().callers
+    callers.forget(cached.caller.session_id)
+    caller = sessions.identify(callers, cached.caller.session_id, cached.caller.user_id)
+    return replace(cached, caller=caller, is_cached=False)
 
 
 def _access_claims() -> AccessClaims | None:
-    if request.endpoint == "live.stream" and (ticket := stream_ticket()) is not None:
+    if request.endpoint == "live.stream" and (ticket := _stream_ticket()) is not None:
         return _ticket_claims(ticket)
-    bearer = bearer_token()
+    bearer = bearer_token(_authorization())
     token = bearer or request.cookies.get(_cookie_of("access"))
     if not token:
         return None
@@ -252,9 +231,13 @@ def _access_claims() -> AccessClaims | None:
     return claims
 
 
-def stream_ticket() -> str | None:
+def _stream_ticket() -> str | None:
     """The ticket in the address; an empty one is no good one, as its page meant to be somebody."""
     return request.args.get("ticket")
+
+
+def _authorization() -> str:
+    return request.headers.get("Authorization", "")
 
 
 def _cookie_of(use: str) -> str:
@@ -297,7 +280,7 @@ def _ticket_claims(ticket: str) -> AccessClaims:
 
 def _verified(use: str) -> dict[str, Any]:
     """The claims of the token in header or cookie. Raises InvalidToken, TokenExpired, CsrfFailed."""
-    bearer = bearer_token()
+    bearer = bearer_token(_authorization())
     if bearer is not None:
         return _decoded(bearer, use)
     if request.cookies.get(_cookie_of(use)):
@@ -349,7 +332,7 @@ def refresh_claims(body_token: str | None) -> tuple[UUID, UUID, bool]:
         claims = _decoded(body_token, "refresh")
         return UUID(claims["sid"]), UUID(claims["rid"]), False
     found = _verified("refresh")
-    return UUID(found["sid"]), UUID(found["rid"]), not has_bearer()
+    return UUID(found["sid"]), UUID(found["rid"]), not has_bearer(_authorization())
 
 
 def _decoded(token: str, use: str) -> dict[str, Any]:

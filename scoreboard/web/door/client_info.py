@@ -7,32 +7,33 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_network
-
-from flask import request
+from typing import TYPE_CHECKING
 
 from scoreboard.store.audit import Origin
 from scoreboard.web.door.forwarded import read_address
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 # A peer at a unix socket has no address: a proxy on this machine.
 UNIX_PEER = "unix"
 
 
-def request_origin() -> Origin:
+def origin_of(environ: WSGIEnvironment) -> Origin:
     """The caller's address, None when it isn't one (a unix socket), and its user agent."""
-    address = read_address(request.remote_addr or "")
-    return Origin(
-        None if address is None else str(address), request.headers.get("User-Agent", "").replace("\x00", "") or None
-    )
+    address = read_address(environ.get("REMOTE_ADDR") or "")
+    agent = environ.get("HTTP_USER_AGENT", "").replace("\x00", "")
+    return Origin(None if address is None else str(address), agent or None)
 
 
-def client_address() -> str:
+def address_of(environ: WSGIEnvironment) -> str:
     """What callers at one address are counted under; one IPv6 network counts as one address."""
-    return _network(request.remote_addr or "")
+    return _network(environ.get("REMOTE_ADDR") or "")
 
 
-def logged_address() -> str:
+def logged_address(environ: WSGIEnvironment) -> str:
     """The caller's address as text."""
-    return request.remote_addr or UNIX_PEER
+    return environ.get("REMOTE_ADDR") or UNIX_PEER
 
 
 # Taking an address apart costs more than all else about it; callers come again. 4,096 of them are under 1 MB.

@@ -29,16 +29,21 @@ from scoreboard.live.rate_counter import make_counting_pool
 from scoreboard.live.stream.stream_slots import SIGNED_IN_TIMES
 from scoreboard.store.sessions import Caller
 from scoreboard.web.bootstrap import current_components, current_operation
-from scoreboard.web.door.client_info import client_address
+from scoreboard.web.door.call import NOBODY, Identity
+from scoreboard.web.door.client_info import address_of
 from scoreboard.web.door.limiter import OneTripLimiter
 from scoreboard.web.door.operation import Access
+from scoreboard.web.door.preferences import asked_event_id
 from scoreboard.web.door.served_player import body_field, served_player, served_player_id
-from scoreboard.web.views.stream import asked_event_id
+
+
+def client_address() -> str:
+    return address_of(request.environ)
 
 
 def _caller() -> Caller | None:
-    caller: Caller | None = g.get("caller")
-    return caller
+    identity: Identity = g.get("identity", NOBODY)
+    return identity.caller
 
 
 def _is_signed_in() -> bool:
@@ -60,7 +65,7 @@ def _is_counted_by_itself() -> bool:
 def _is_resuming() -> bool:
     """Whether the caller comes back to a stream that has just been theirs, as after a restart of ours."""
     if "is_resuming" not in g:
-        last_event_id = asked_event_id()
+        last_event_id = asked_event_id(request)
         g.is_resuming = last_event_id is not None and current_components().hub.has_given(last_event_id)
     return bool(g.is_resuming)
 
@@ -88,7 +93,8 @@ def _is_not_flagged() -> bool:
 
 def _anonymous_key() -> str:
     """The address; but a player whose token has just expired must hear of it, however busy the neighbours are."""
-    return f"expired:{g.expired_subject}" if "expired_subject" in g else client_address()
+    expired_subject = g.identity.expired_subject
+    return f"expired:{expired_subject}" if expired_subject else client_address()
 
 
 def _user_key() -> str:

@@ -16,6 +16,7 @@ from config import Settings
 from scoreboard import metrics
 from scoreboard.logs import RequestLog
 from scoreboard.web.door import stream_refusals
+from scoreboard.web.door.call import NOBODY
 from scoreboard.web.door.client_info import logged_address
 
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
@@ -105,7 +106,7 @@ class _Observer:
             _request_seconds(route).observe(seconds)
         if not self._log.is_wanted or (request.endpoint in _QUIET_ENDPOINTS and status < 400):
             return
-        caller = g.get("caller")
+        caller = g.get("identity", NOBODY).caller
         self._log.write(
             {
                 "method": method,
@@ -114,7 +115,7 @@ class _Observer:
                 "ms": round(seconds * 1000, 2),
                 "user_id": str(caller.user_id) if caller else None,
                 "code": g.get("error_code"),
-                "ip": logged_address(),
+                "ip": logged_address(request.environ),
                 "request_id": g.get("request_id"),
             }
         )

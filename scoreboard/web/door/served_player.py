@@ -11,6 +11,7 @@ from scoreboard.domain.errors import ScoreboardError
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.intake import Player
 from scoreboard.web.bootstrap import current_components
+from scoreboard.web.door.call import AnyCall
 
 # Longer than any name or id.
 _FIELD_MAX = 400
@@ -51,10 +52,10 @@ def _look_up() -> Player | None:
         return None
 
 
-def find_player(player_id: UUID) -> Player | None:
+def find_player(call: AnyCall, player_id: UUID) -> Player | None:
     """The account of this id, without a second question about the one that the limits have asked for.
 
     Raises what ``CallerLookup.find_player`` raises.
     """
-    known: Player | None = g.get("served_player")
+    known = call.served_player
     return known if known is not None and known.id == player_id else current_components().callers.find_player(player_id)

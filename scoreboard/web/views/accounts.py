@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from scoreboard.domain import errors
 from scoreboard.services.accounts.log_in import log_in
 from scoreboard.services.accounts.register import register
 from scoreboard.services.accounts.sessions import SignIn, log_out, refresh_session
 from scoreboard.web.api import requests, responses
+from scoreboard.web.api.answers import answer
 from scoreboard.web.bootstrap import current_components
+from scoreboard.web.door.call import BareCall, Call
 from scoreboard.web.door.callers import (
-    current_caller,
     drop_cookies,
     drop_cookies_on_refusal,
     refresh_claims,
     set_cookies,
     sign_in_answer,
 )
-from scoreboard.web.door.client_info import request_origin
-from scoreboard.web.door.operation import Access, Operation, answer
+from scoreboard.web.door.enter import serves
+from scoreboard.web.door.operation import Access, Operation
 
 blueprint = Blueprint("accounts", __name__, url_prefix="/v1/auth")
 
 
 @blueprint.post("/register")
-@Operation(
-    "Create an account",
-    access=Access.ANYONE,
-    body=requests.Register,
-    answer=responses.SignIn,
-    status=201,
-    limits="register",
-    errors=[errors.UsernameTaken, errors.EmailTaken],
+@serves(
+    Operation(
+        "Create an account",
+        access=Access.ANYONE,
+        body=requests.Register,
+        answer=responses.SignIn,
+        status=201,
+        limits="register",
+        errors=[errors.UsernameTaken, errors.EmailTaken],
+    )
 )
-def create_account(body: requests.Register) -> Response:
+def create_account(call: Call[requests.Register, None]) -> Response:
     """The player is on the board with 0 points at once, and signed in."""
     components = current_components()
     sign_in = register(
@@ -42,76 +45,80 @@ def create_account(body: requests.Register) -> Response:
         components.standings,
         components.events,
         components.passwords,
-        username=body.username,
-        email=body.email,
-        password=body.password,
+        username=call.body.username,
+        email=call.body.email,
+        password=call.body.password,
         refresh_ttl_s=components.settings.jwt_refresh_ttl_s,
-        origin=request_origin(),
+        origin=call.origin,
     )
-    return _signed_in(sign_in, body.cookies, 201)
+    return _signed_in(sign_in, call.body.cookies, 201)
 
 
 @blueprint.post("/login")
-@Operation(
-    "Sign in",
-    access=Access.ANYONE,
-    body=requests.Login,
-    answer=responses.SignIn,
-    limits="login",
-    errors=[errors.InvalidCredentials, errors.AccountBanned],
+@serves(
+    Operation(
+        "Sign in",
+        access=Access.ANYONE,
+        body=requests.Login,
+        answer=responses.SignIn,
+        limits="login",
+        errors=[errors.InvalidCredentials, errors.AccountBanned],
+    )
 )
-def sign_in(body: requests.Login) -> Response:
+def sign_in(call: Call[requests.Login, None]) -> Response:
     """Every attempt counts for its name and address; for the address over all names only those that fail."""
     components = current_components()
     signed_in = log_in(
         components.database,
         components.passwords,
-        username=body.username,
-        password=body.password,
+        username=call.body.username,
+        password=call.body.password,
         refresh_ttl_s=components.settings.jwt_refresh_ttl_s,
-        origin=request_origin(),
+        origin=call.origin,
     )
-    return _signed_in(signed_in, body.cookies, 200)
+    return _signed_in(signed_in, call.body.cookies, 200)
 
 
 @blueprint.post("/refresh")
-@Operation(
-    "Replace a pair of tokens",
-    access=Access.ANYONE,
-    body=requests.Refresh,
-    is_body_optional=True,
-    answer=responses.SignIn,
-    limits="refresh",
-    errors=[errors.InvalidToken, errors.TokenExpired, errors.CsrfFailed, errors.AccountBanned],
+@serves(
+    Operation(
+        "Replace a pair of tokens",
+        access=Access.ANYONE,
+        body=requests.Refresh,
+        is_body_optional=True,
+        answer=responses.SignIn,
+        limits="refresh",
+        errors=[errors.InvalidToken, errors.TokenExpired, errors.CsrfFailed, errors.AccountBanned],
+    )
 )
-def refresh(body: requests.Refresh) -> Response:
+def refresh(call: Call[requests.Refresh, None]) -> Response:
     """The refresh token comes in the body, as bearer token or as cookie.
 
     The old one dies; using a dead one revokes the whole family.
     """
     components = current_components()
     # A refused cookie is of no more use; left in place, it would have every stream of that browser refused.
-    drop_cookies_on_refusal(body.refresh_token)
-    session_id, refresh_id, is_cookie = refresh_claims(body.refresh_token)
+    drop_cookies_on_refusal(call.body.refresh_token)
+    session_id, refresh_id, is_cookie = refresh_claims(call.body.refresh_token)
     renewed = refresh_session(
         components.database,
         components.events,
         session_id=session_id,
         refresh_id=refresh_id,
         ttl_s=components.settings.jwt_refresh_ttl_s,
-        origin=request_origin(),
+        origin=call.origin,
     )
     return _signed_in(renewed, is_cookie, 200)
 
 
 @blueprint.post("/logout")
-@Operation("Sign out", access=Access.USER, answer=responses.Nothing)
-def sign_out() -> Response:
+@serves(Operation("Sign out", access=Access.USER, answer=responses.Nothing))
+def sign_out(call: BareCall) -> Response:
     """Revokes this session at once: both tokens die and its streams end."""
     components = current_components()
-    log_out(components.database, components.events, caller=current_caller(), origin=request_origin())
+    log_out(components.database, components.events, caller=call.caller, origin=call.origin)
     response = answer({})
-    if request.cookies:
+    if call.http.cookies:
         drop_cookies(response)
     return response
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from uuid import UUID
+from functools import partial
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from scoreboard.domain import errors
 from scoreboard.domain.actions import ActionType, ComputedPoints, FixedPoints, Proof, Speed, Time, TimeBy
@@ -16,35 +16,37 @@ from scoreboard.services.actions.complete import Completed
 from scoreboard.services.actions.issue import issue_action
 from scoreboard.services.actions.read import read_action
 from scoreboard.web.api import requests, responses
+from scoreboard.web.api.answers import answer
 from scoreboard.web.bootstrap import current_components
-from scoreboard.web.door.callers import current_caller
-from scoreboard.web.door.client_info import request_origin
-from scoreboard.web.door.operation import Access, Operation, answer
-from scoreboard.web.door.preferences import preferred_wait_s
+from scoreboard.web.door.call import AnyCall, BareCall, Call
+from scoreboard.web.door.enter import serves
+from scoreboard.web.door.operation import Access, Operation
 from scoreboard.web.door.served_player import find_player
 
 blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
 
 
 @blueprint.get("/types")
-@Operation("The catalogue of action types", access=Access.PUBLIC, answer=responses.ActionTypes, limits="read")
-def list_types() -> Response:
+@serves(Operation("The catalogue of action types", access=Access.PUBLIC, answer=responses.ActionTypes, limits="read"))
+def list_types(call: BareCall) -> Response:
     response = answer({"types": [_type_json(each) for each in current_components().catalogue]})
     response.headers["Cache-Control"] = "public, max-age=60"
     return response
 
 
 @blueprint.post("/request")
-@Operation(
-    "Ask for an action token",
-    access=Access.USER,
-    body=requests.ActionRequest,
-    answer=responses.IssuedAction,
-    limits="request",
-    confirms_caller=True,
-    errors=[errors.TooManyOpenActions, errors.NotFound],
+@serves(
+    Operation(
+        "Ask for an action token",
+        access=Access.USER,
+        body=requests.ActionRequest,
+        answer=responses.IssuedAction,
+        limits="request",
+        confirms_caller=True,
+        errors=[errors.TooManyOpenActions, errors.NotFound],
+    )
 )
-def request_action(body: requests.ActionRequest) -> Response:
+def request_action(call: Call[requests.ActionRequest, None]) -> Response:
     """The token is bound to player, action, type and metadata, and works once."""
     components = current_components()
     issued = issue_action(
@@ -52,10 +54,10 @@ def request_action(body: requests.ActionRequest) -> Response:
         components.callers.find_player,
         components.catalogue,
         components.tokens,
-        caller=current_caller(),
-        on_behalf_of=body.on_behalf_of,
-        action_type=body.action_type,
-        metadata=body.metadata,
+        caller=call.caller,
+        on_behalf_of=call.body.on_behalf_of,
+        action_type=call.body.action_type,
+        metadata=call.body.metadata,
         ttl_s=components.settings.action_token_ttl_s,
     )
     return answer(
@@ -71,54 +73,56 @@ def request_action(body: requests.ActionRequest) -> Response:
 
 
 @blueprint.post("/complete")
-@Operation(
-    "Complete an action",
-    access=Access.USER,
-    body=requests.ActionCompletion,
-    answer=responses.Accepted,
-    status=202,
-    also={200: responses.Outcome},
-    limits="complete",
-    headers=["Prefer"],
-    confirms_caller=True,
-    errors=[
-        errors.InvalidActionToken,
-        errors.ActionTokenExpired,
-        errors.ScoreValidationFailed,
-        errors.ActionAlreadyCompleted,
-        errors.NotFound,
-    ],
+@serves(
+    Operation(
+        "Complete an action",
+        access=Access.USER,
+        body=requests.ActionCompletion,
+        answer=responses.Accepted,
+        status=202,
+        also={200: responses.Outcome},
+        limits="complete",
+        headers=["Prefer"],
+        confirms_caller=True,
+        errors=[
+            errors.InvalidActionToken,
+            errors.ActionTokenExpired,
+            errors.ScoreValidationFailed,
+            errors.ActionAlreadyCompleted,
+            errors.NotFound,
+        ],
+    )
 )
-def complete_action(body: requests.ActionCompletion) -> Response:
+def complete_action(call: Call[requests.ActionCompletion, None]) -> Response:
     """Answers 202 once the action is safely accepted, or 200 with the outcome.
 
     With `Prefer: wait=N` (at most 10 s) it waits for the outcome. The very same
     body may be sent again at any time: it gets the same answer, with the outcome
     if there is one by now.
     """
-    wait_s = preferred_wait_s()
+    wait_s, body = call.wait_s, call.body
     proof = Proof(body.proof.completion_time, body.proof.checksum, body.proof.points, body.proof.data)
     completed = current_components().action_completion.complete(
         Completion(body.action_id, body.action_token, proof),
-        caller=current_caller(),
+        caller=call.caller,
         on_behalf_of=body.on_behalf_of,
-        find_player=find_player,
-        origin=request_origin(),
+        find_player=partial(find_player, call),
+        origin=call.origin,
         wait_s=wait_s,
     )
-    response = _completed(completed)
+    response = _completed(call, completed)
     if wait_s is not None:
         response.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
     return response
 
 
 @blueprint.get("/<uuid:action_id>")
-@Operation("Where an action stands", access=Access.USER, answer=responses.ActionInfo, errors=[errors.NotFound])
-def show_action(action_id: UUID) -> Response:
+@serves(Operation("Where an action stands", access=Access.USER, answer=responses.ActionInfo, errors=[errors.NotFound]))
+def show_action(call: BareCall) -> Response:
     """For its owner, the system account that acted for its owner, and admins. `data` is what came with the proof."""
     components = current_components()
-    caller = current_caller()
-    action = read_action(components.database, caller=caller, action_id=action_id, now=components.clock())
+    action_id = call.arguments["action_id"]
+    action = read_action(components.database, caller=call.caller, action_id=action_id, now=components.clock())
     return answer(
         {
             "actionId": str(action.id),
@@ -138,16 +142,12 @@ def show_action(action_id: UUID) -> Response:
     )
 
 
-def _completed(completed: Completed) -> Response:
-    status_url = _status_url(completed.action_id)
+def _completed(call: AnyCall, completed: Completed) -> Response:
+    # As url_for says it, which takes a hundred times as long.
+    status_url = f"{call.http.script_root}{blueprint.url_prefix}/{completed.action_id}"
     if completed.outcome is not None:
         return answer({**completed.outcome, "statusUrl": status_url})
     return answer({"actionId": str(completed.action_id), "status": "accepted", "statusUrl": status_url}, 202)
-
-
-def _status_url(action_id: UUID) -> str:
-    # As url_for says it, which takes a hundred times as long.
-    return f"{request.script_root}{blueprint.url_prefix}/{action_id}"
 
 
 def _floats(table: Mapping[str, Fraction]) -> dict[str, float]:

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, Response
-from pydantic import BaseModel
 
 from scoreboard.domain import errors
 from scoreboard.domain.accounts import Status, name_keys
@@ -22,12 +21,12 @@ from scoreboard.store import users
 from scoreboard.store.audit import AuditEvent
 from scoreboard.store.audit_trail import AuditFilter, Place, list_events
 from scoreboard.web.api import requests, responses
+from scoreboard.web.api.answers import answer
 from scoreboard.web.api.cursors import decode_cursor, encode_cursor
 from scoreboard.web.bootstrap import current_components
-from scoreboard.web.door.callers import current_caller
-from scoreboard.web.door.client_info import request_origin
-from scoreboard.web.door.idempotency import keyed_request
-from scoreboard.web.door.operation import Access, Operation, answer
+from scoreboard.web.door.call import AnyCall, BareCall, Call
+from scoreboard.web.door.enter import serves
+from scoreboard.web.door.operation import Access, Operation
 
 blueprint = Blueprint("admin", __name__, url_prefix="/v1/admin")
 
@@ -42,20 +41,20 @@ _MEASURE: dict[str, Any] = {
 
 
 @blueprint.get("/users")
-@Operation("Search accounts", access=Access.ADMIN, query=requests.UsersQuery, answer=responses.AdminUsersPage)
-def search(query: requests.UsersQuery) -> Response:
+@serves(Operation("Search accounts", access=Access.ADMIN, query=requests.UsersQuery, answer=responses.AdminUsersPage))
+def search(call: Call[None, requests.UsersQuery]) -> Response:
     """Newest first; `q` is part of a name or an e-mail address."""
-    cursor = decode_cursor(query.cursor, [str, str])
+    cursor = decode_cursor(call.query.cursor, [str, str])
     question = partial(
         users.search_users,
-        texts=name_keys(query.q) if query.q else [],
-        status=Status(query.status) if query.status else None,
+        texts=name_keys(call.query.q) if call.query.q else [],
+        status=Status(call.query.status) if call.query.status else None,
         before=_place(cursor),
-        limit=query.limit + 1,
+        limit=call.query.limit + 1,
     )
     found = current_components().database.read_stale(question)
-    page = found[: query.limit]
-    more = len(found) > query.limit
+    page = found[: call.query.limit]
+    more = len(found) > call.query.limit
     next_cursor = encode_cursor(page[-1].created_at.isoformat(), page[-1].id.hex) if more else None
     return answer({"items": [Account.of(user).as_json() for user in page], "nextCursor": next_cursor})
 
@@ -70,63 +69,63 @@ def _place(cursor: list[int | str] | None) -> tuple[datetime, UUID] | None:
 
 
 @blueprint.get("/users/<uuid:user_id>")
-@Operation("One account", access=Access.ADMIN, answer=responses.AdminUser, errors=[errors.NotFound])
-def show_user(user_id: UUID) -> Response:
+@serves(Operation("One account", access=Access.ADMIN, answer=responses.AdminUser, errors=[errors.NotFound]))
+def show_user(call: BareCall) -> Response:
     with current_components().database.read() as connection:
-        user = users.get_user(connection, user_id)
+        user = users.get_user(connection, call.arguments["user_id"])
     if user is None:
         raise errors.NotFound("There is no such account.")
     return answer(Account.of(user).as_json())
 
 
 @blueprint.post("/users/<uuid:user_id>/ban")
-@Operation("Ban", **_MEASURE)
-def ban(user_id: UUID, body: requests.ReasonBody) -> Response:
+@serves(Operation("Ban", **_MEASURE))
+def ban(call: Call[requests.ReasonBody, None]) -> Response:
     """Off the board, signed out, streams ended, all at once."""
-    return answer(_moderation(body).ban(user_id, body.reason).as_json())
+    return answer(_moderation(call).ban(call.arguments["user_id"], call.body.reason).as_json())
 
 
 @blueprint.post("/users/<uuid:user_id>/unban")
-@Operation("Unban", **_MEASURE)
-def unban(user_id: UUID, body: requests.ReasonBody) -> Response:
+@serves(Operation("Unban", **_MEASURE))
+def unban(call: Call[requests.ReasonBody, None]) -> Response:
     """Back on the board, in the place where the score belongs."""
-    return answer(_moderation(body).unban(user_id, body.reason).as_json())
+    return answer(_moderation(call).unban(call.arguments["user_id"], call.body.reason).as_json())
 
 
 @blueprint.post("/users/<uuid:user_id>/flag")
-@Operation("Flag", **_MEASURE)
-def flag(user_id: UUID, body: requests.ReasonBody) -> Response:
+@serves(Operation("Flag", **_MEASURE))
+def flag(call: Call[requests.ReasonBody, None]) -> Response:
     """Suspicious from now on: one completion a minute."""
-    return answer(_moderation(body).flag(user_id, body.reason).as_json())
+    return answer(_moderation(call).flag(call.arguments["user_id"], call.body.reason).as_json())
 
 
 @blueprint.post("/users/<uuid:user_id>/clear")
-@Operation("Clear", **_MEASURE)
-def clear(user_id: UUID, body: requests.ReasonBody) -> Response:
+@serves(Operation("Clear", **_MEASURE))
+def clear(call: Call[requests.ReasonBody, None]) -> Response:
     """Takes a flag back; a ban stays."""
-    return answer(_moderation(body).clear(user_id, body.reason).as_json())
+    return answer(_moderation(call).clear(call.arguments["user_id"], call.body.reason).as_json())
 
 
 @blueprint.post("/users/<uuid:user_id>/adjust")
-@Operation("Adjust a score", **{**_MEASURE, "body": requests.Adjustment})
-def adjust(user_id: UUID, body: requests.Adjustment) -> Response:
+@serves(Operation("Adjust a score", **{**_MEASURE, "body": requests.Adjustment}))
+def adjust(call: Call[requests.Adjustment, None]) -> Response:
     """Adds points, or takes some with a negative amount; a ledger entry says who and why."""
-    if body.amount == 0:
+    if call.body.amount == 0:
         raise errors.ValidationFailed({"amount": "must not be 0"})
-    return answer(_moderation(body).adjust(user_id, body.amount, body.reason).as_json())
+    return answer(_moderation(call).adjust(call.arguments["user_id"], call.body.amount, call.body.reason).as_json())
 
 
 @blueprint.get("/audit")
-@Operation("The audit log", access=Access.ADMIN, query=requests.AuditQuery, answer=responses.AuditPage)
-def list_audit(query: requests.AuditQuery) -> Response:
+@serves(Operation("The audit log", access=Access.ADMIN, query=requests.AuditQuery, answer=responses.AuditPage))
+def list_audit(call: Call[None, requests.AuditQuery]) -> Response:
     """Newest first; `userId` matches the actor or the target."""
-    wanted = AuditFilter(query.event, query.user_id, query.since, query.until)
-    place = _audit_place(decode_cursor(query.cursor, [int, int, str, int, int]))
+    wanted = AuditFilter(call.query.event, call.query.user_id, call.query.since, call.query.until)
+    place = _audit_place(decode_cursor(call.query.cursor, [int, int, str, int, int]))
     found = current_components().database.read_stale(
-        partial(list_events, wanted=wanted, after=place, limit=query.limit + 1)
+        partial(list_events, wanted=wanted, after=place, limit=call.query.limit + 1)
     )
-    page = found[: query.limit]
-    next_cursor = encode_cursor(*page[-1][1].as_parts()) if len(found) > query.limit else None
+    page = found[: call.query.limit]
+    next_cursor = encode_cursor(*page[-1][1].as_parts()) if len(found) > call.query.limit else None
     return answer({"items": [_audit_json(event) for event, _ in page], "nextCursor": next_cursor})
 
 
@@ -140,29 +139,31 @@ def _audit_place(cursor: list[Any] | None) -> Place | None:
 
 
 @blueprint.post("/leaderboard/rebuild")
-@Operation(
-    "Rebuild the board from Postgres",
-    access=Access.ADMIN,
-    answer=responses.RebuildStarted,
-    status=202,
-    takes_idempotency_key=True,
+@serves(
+    Operation(
+        "Rebuild the board from Postgres",
+        access=Access.ADMIN,
+        answer=responses.RebuildStarted,
+        status=202,
+        takes_idempotency_key=True,
+    )
 )
-def rebuild() -> Response:
+def rebuild(call: BareCall) -> Response:
     """A worker does it; Postgres serves the board meanwhile."""
     components = current_components()
     order_rebuild(
         components.database,
         lambda: request_rebuild(components.celery),
-        admin=current_caller(),
-        origin=request_origin(),
-        request=keyed_request(current_caller()),
+        admin=call.caller,
+        origin=call.origin,
+        request=call.keyed_request,
     )
     return answer({"status": "started"}, 202)
 
 
 @blueprint.get("/stats")
-@Operation("Live figures", access=Access.ADMIN, answer=responses.Stats)
-def show_stats() -> Response:
+@serves(Operation("Live figures", access=Access.ADMIN, answer=responses.Stats))
+def show_stats(call: BareCall) -> Response:
     components = current_components()
     backlog = read_backlog(components.database)
     board = components.board.read_top()
@@ -179,11 +180,11 @@ def show_stats() -> Response:
     )
 
 
-def _moderation(body: BaseModel) -> Moderation:
+def _moderation(call: AnyCall) -> Moderation:
     components = current_components()
-    caller = current_caller()
-    request = keyed_request(caller, body)
-    return Moderation(components.database, components.standings, components.events, caller, request_origin(), request)
+    return Moderation(
+        components.database, components.standings, components.events, call.caller, call.origin, call.keyed_request
+    )
 
 
 def _audit_json(event: AuditEvent) -> dict[str, object]:

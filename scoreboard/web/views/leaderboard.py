@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from scoreboard.domain import errors
 from scoreboard.domain.standings import Board, iso
 from scoreboard.web.api import requests, responses
+from scoreboard.web.api.answers import answer
 from scoreboard.web.bootstrap import current_components
-from scoreboard.web.door.callers import current_caller
-from scoreboard.web.door.operation import Access, Operation, answer
+from scoreboard.web.door.call import AnyCall, Call
+from scoreboard.web.door.enter import serves
+from scoreboard.web.door.operation import Access, Operation
 
 blueprint = Blueprint("leaderboard", __name__, url_prefix="/v1/leaderboard")
 
@@ -20,61 +20,71 @@ _MAX_AGE_S = 1
 
 
 @blueprint.get("")
-@Operation(
-    "The board",
-    access=Access.BOARD,
-    query=requests.BoardQuery,
-    answer=responses.BoardInfo,
-    limits="read",
-    has_etag=True,
+@serves(
+    Operation(
+        "The board",
+        access=Access.BOARD,
+        query=requests.BoardQuery,
+        answer=responses.BoardInfo,
+        limits="read",
+        has_etag=True,
+    )
 )
-def show_board(query: requests.BoardQuery) -> Response:
-    return _board_answer(current_components().board.read(offset=query.offset, limit=query.limit))
+def show_board(call: Call[None, requests.BoardQuery]) -> Response:
+    return _board_answer(call, current_components().board.read(offset=call.query.offset, limit=call.query.limit))
 
 
 @blueprint.get("/top10")
-@Operation(
-    "The first ten",
-    access=Access.BOARD,
-    query=requests.NoQuery,
-    answer=responses.BoardInfo,
-    limits="read",
-    has_etag=True,
+@serves(
+    Operation(
+        "The first ten",
+        access=Access.BOARD,
+        query=requests.NoQuery,
+        answer=responses.BoardInfo,
+        limits="read",
+        has_etag=True,
+    )
 )
-def show_top(query: requests.NoQuery) -> Response:
-    return _board_answer(current_components().board.read_top())
+def show_top(call: Call[None, requests.NoQuery]) -> Response:
+    return _board_answer(call, current_components().board.read_top())
 
 
 @blueprint.get("/around/me")
-@Operation(
-    "The rows around yourself",
-    access=Access.USER,
-    query=requests.AroundQuery,
-    answer=responses.BoardInfo,
-    limits="read",
-    has_etag=True,
-    errors=[errors.NotFound],
+@serves(
+    Operation(
+        "The rows around yourself",
+        access=Access.USER,
+        query=requests.AroundQuery,
+        answer=responses.BoardInfo,
+        limits="read",
+        has_etag=True,
+        errors=[errors.NotFound],
+    )
 )
-def show_around_me(query: requests.AroundQuery) -> Response:
-    board = current_components().board.read_around(current_caller().user_id, radius=query.radius)
-    return _board_answer(board, is_private=True)
+def show_around_me(call: Call[None, requests.AroundQuery]) -> Response:
+    board = current_components().board.read_around(call.caller.user_id, radius=call.query.radius)
+    return _board_answer(call, board, is_private=True)
 
 
 @blueprint.get("/around/<uuid:user_id>")
-@Operation(
-    "The rows around a player",
-    access=Access.BOARD,
-    query=requests.AroundQuery,
-    answer=responses.BoardInfo,
-    limits="read",
-    has_etag=True,
-    errors=[errors.NotFound],
+@serves(
+    Operation(
+        "The rows around a player",
+        access=Access.BOARD,
+        query=requests.AroundQuery,
+        answer=responses.BoardInfo,
+        limits="read",
+        has_etag=True,
+        errors=[errors.NotFound],
+    )
 )
-def show_around(user_id: UUID, query: requests.AroundQuery) -> Response:
-    return _board_answer(current_components().board.read_around(user_id, radius=query.radius))
+def show_around(call: Call[None, requests.AroundQuery]) -> Response:
+    return _board_answer(
+        call, current_components().board.read_around(call.arguments["user_id"], radius=call.query.radius)
+    )
 
 
-def _board_answer(board: Board, *, is_private: bool = False) -> Response:
+def _board_answer(call: AnyCall, board: Board, *, is_private: bool = False) -> Response:
     """With an ETag; a board that has not changed is answered by 304."""
     response = answer(
         {
@@ -89,4 +99,4 @@ def _board_answer(board: Board, *, is_private: bool = False) -> Response:
     if not is_public:
         response.headers["Vary"] = "Authorization, Cookie"
     response.add_etag(weak=True)
-    return response.make_conditional(request)  # type: ignore[return-value]  # returns this very response
+    return response.make_conditional(call.http)  # type: ignore[return-value]  # returns this very response

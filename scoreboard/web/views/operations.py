@@ -22,10 +22,12 @@ from scoreboard.metric_values import BOOK, Series
 from scoreboard.services.upkeep.health import check_parts, check_postgres, check_readiness, overall, read_backlog
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.web.api import responses
+from scoreboard.web.api.answers import answer
 from scoreboard.web.bootstrap import Components, current_components
 from scoreboard.web.door.bearer import bears
-from scoreboard.web.door.callers import optional_caller
-from scoreboard.web.door.operation import Access, Operation, answer
+from scoreboard.web.door.call import BareCall
+from scoreboard.web.door.enter import serves
+from scoreboard.web.door.operation import Access, Operation
 
 blueprint = Blueprint("operations", __name__)
 _REFUSALS = (InvalidToken, TokenExpired, InsufficientPermissions, AccountBanned)
@@ -36,22 +38,22 @@ _RETRY_S = 5
 
 
 @blueprint.get("/health")
-@Operation("Up or not", access=Access.ANYONE, answer=responses.Health, is_unlimited=True)
-def health() -> Response:
+@serves(Operation("Up or not", access=Access.ANYONE, answer=responses.Health, is_unlimited=True))
+def health(call: BareCall) -> Response:
     """503 when PostgreSQL does not answer, takes no writes or is not migrated. Redis is not needed."""
     return _health_answer(check_postgres(current_components().database).status)
 
 
 @blueprint.get("/health/live")
-@Operation("Liveness", access=Access.ANYONE, answer=responses.Health, is_unlimited=True)
-def liveness() -> Response:
+@serves(Operation("Liveness", access=Access.ANYONE, answer=responses.Health, is_unlimited=True))
+def liveness(call: BareCall) -> Response:
     """For liveness probes: 200 while this process answers. It asks no server, because a restart would not mend one."""
     return _health_answer("ok")
 
 
 @blueprint.get("/health/ready")
-@Operation("Readiness", access=Access.ANYONE, answer=responses.Health, is_unlimited=True)
-def readiness() -> Response:
+@serves(Operation("Readiness", access=Access.ANYONE, answer=responses.Health, is_unlimited=True))
+def readiness(call: BareCall) -> Response:
     """For load balancers: `degraded` (200) while the board and its streams are served but writes are not possible.
 
     503 when neither is possible, or when PostgreSQL isn't fit: not migrated, another encoding, rights missing.
@@ -68,15 +70,17 @@ def _health_answer(status: str, **more: object) -> Response:
 
 
 @blueprint.get("/health/detailed")
-@Operation(
-    "Each part's state", access=Access.ANYONE, answer=responses.DetailedHealth, errors=_REFUSALS, is_unlimited=True
+@serves(
+    Operation(
+        "Each part's state", access=Access.ANYONE, answer=responses.DetailedHealth, errors=_REFUSALS, is_unlimited=True
+    )
 )
-def detailed_health() -> Response:
+def detailed_health(call: BareCall) -> Response:
     """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token.
 
     Without Postgres it is 503, with the parts in `error.details`.
     """
-    _check_operator()
+    _check_operator(call)
     app = current_components()
     parts = check_parts(app.database, app.redis, app.standings, app.broker_length, app.board_watch)
     status = overall(parts)
@@ -85,17 +89,19 @@ def detailed_health() -> Response:
 
 
 @blueprint.get("/metrics")
-@Operation(
-    "Prometheus metrics",
-    access=Access.ANYONE,
-    answer=None,
-    media_type="text/plain",
-    errors=_REFUSALS,
-    is_unlimited=True,
+@serves(
+    Operation(
+        "Prometheus metrics",
+        access=Access.ANYONE,
+        answer=None,
+        media_type="text/plain",
+        errors=_REFUSALS,
+        is_unlimited=True,
+    )
 )
-def show_metrics() -> Response:
+def show_metrics(call: BareCall) -> Response:
     """For operators: in production with an admin's token or OPERATOR_TOKEN as bearer token."""
-    _check_operator()
+    _check_operator(call)
     app = current_components()
     registry = CollectorRegistry()
     registry.register(_Counts(app))
@@ -154,14 +160,14 @@ class _LiveFigures(Collector):
         )
 
 
-def _check_operator() -> None:
+def _check_operator(call: BareCall) -> None:
     """Open in development. Raises InvalidToken, InsufficientPermissions."""
     settings = current_components().settings
     if not settings.is_production:
         return
-    if settings.operator_token and bears(settings.operator_token):
+    if settings.operator_token and bears(call.authorization, settings.operator_token):
         return
-    caller = optional_caller()
+    caller = call.optional_caller
     if caller is None:
         raise InvalidToken
     if caller.role is not Role.ADMIN:

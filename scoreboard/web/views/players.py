@@ -2,55 +2,58 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from flask import Blueprint, Response
 
 from scoreboard.domain import errors
 from scoreboard.domain.standings import iso
 from scoreboard.services.accounts.read_player import PlayerScore, read_history, read_score
 from scoreboard.web.api import requests, responses
+from scoreboard.web.api.answers import answer
 from scoreboard.web.api.cursors import decode_cursor, encode_cursor
 from scoreboard.web.bootstrap import current_components
-from scoreboard.web.door.callers import current_caller, optional_caller
-from scoreboard.web.door.operation import Access, Operation, answer
+from scoreboard.web.door.call import Call
+from scoreboard.web.door.enter import serves
+from scoreboard.web.door.operation import Access, Operation
 
 blueprint = Blueprint("players", __name__, url_prefix="/v1/users")
 
 
 @blueprint.get("/me/score")
-@Operation("Your score", access=Access.USER, query=requests.NoQuery, answer=responses.ScoreInfo, limits="score")
-def show_own_score(query: requests.NoQuery) -> Response:
+@serves(Operation("Your score", access=Access.USER, query=requests.NoQuery, answer=responses.ScoreInfo, limits="score"))
+def show_own_score(call: Call[None, requests.NoQuery]) -> Response:
     components = current_components()
-    return _score_answer(read_score(components.database, components.board, current_caller().user_id, is_own=True))
+    return _score_answer(read_score(components.database, components.board, call.caller.user_id, is_own=True))
 
 
 @blueprint.get("/<uuid:user_id>/score")
-@Operation(
-    "A player's score",
-    access=Access.BOARD,
-    query=requests.NoQuery,
-    answer=responses.ScoreInfo,
-    limits="read",
-    errors=[errors.NotFound],
+@serves(
+    Operation(
+        "A player's score",
+        access=Access.BOARD,
+        query=requests.NoQuery,
+        answer=responses.ScoreInfo,
+        limits="read",
+        errors=[errors.NotFound],
+    )
 )
-def show_score(user_id: UUID, query: requests.NoQuery) -> Response:
+def show_score(call: Call[None, requests.NoQuery]) -> Response:
     components = current_components()
-    caller = optional_caller()
+    caller = call.optional_caller
+    user_id = call.arguments["user_id"]
     is_own = caller is not None and caller.user_id == user_id
     return _score_answer(read_score(components.database, components.board, user_id, is_own=is_own))
 
 
 @blueprint.get("/me/history")
-@Operation("Your score changes", access=Access.USER, query=requests.PageQuery, answer=responses.HistoryPage)
-def show_own_history(query: requests.PageQuery) -> Response:
+@serves(Operation("Your score changes", access=Access.USER, query=requests.PageQuery, answer=responses.HistoryPage))
+def show_own_history(call: Call[None, requests.PageQuery]) -> Response:
     """Newest first."""
-    cursor = decode_cursor(query.cursor, [int])
+    cursor = decode_cursor(call.query.cursor, [int])
     before = int(cursor[0]) if cursor else None
     found = read_history(
-        current_components().database, current_caller().user_id, before_seq=before, limit=query.limit + 1
+        current_components().database, call.caller.user_id, before_seq=before, limit=call.query.limit + 1
     )
-    page = found[: query.limit]
+    page = found[: call.query.limit]
     items = [
         {
             "actionId": str(item.action_id) if item.action_id else None,
@@ -63,7 +66,9 @@ def show_own_history(query: requests.PageQuery) -> Response:
         }
         for item in page
     ]
-    return answer({"items": items, "nextCursor": encode_cursor(page[-1].seq) if len(found) > query.limit else None})
+    return answer(
+        {"items": items, "nextCursor": encode_cursor(page[-1].seq) if len(found) > call.query.limit else None}
+    )
 
 
 def _score_answer(found: PlayerScore) -> Response:

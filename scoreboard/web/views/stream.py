@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from flask import Response, current_app, g, request
+from flask import Response, current_app
 from flask_sse import Message, ServerSentEventsBlueprint
 
 from scoreboard import metrics
@@ -24,13 +24,13 @@ from scoreboard.live.stream.events import BOARD_TARGET, for_everyone, for_user
 from scoreboard.live.stream.frames import Frame, retry_frame
 from scoreboard.live.stream.outlet import Outlet, QueueOutlet
 from scoreboard.services.actions.tokens import TicketClaims
-from scoreboard.store.sessions import Caller
 from scoreboard.web.api import requests, responses
+from scoreboard.web.api.answers import answer
 from scoreboard.web.bootstrap import Components, current_components
 from scoreboard.web.door.bearer import has_bearer
-from scoreboard.web.door.callers import current_caller, optional_caller, stream_ticket
-from scoreboard.web.door.client_info import client_address
-from scoreboard.web.door.operation import Access, Operation, answer
+from scoreboard.web.door.call import AnyCall, BareCall, Call
+from scoreboard.web.door.enter import serves
+from scoreboard.web.door.operation import Access, Operation
 from scoreboard.web.server.giving_away import give_away, may_give_away
 from scoreboard.web.server.socket_outlet import SocketOutlet, bound
 
@@ -81,17 +81,16 @@ class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-s
                     for place, kind, payload in entry.events():
                         yield Message(orjson.loads(payload), type=kind, id=str(place))
 
-    def stream(self, last_event_id: str | None = None) -> Response:
+    def stream(self, call: AnyCall) -> Response:
         """The view behind ``GET /v1/leaderboard/stream``."""
         components = current_components()
-        caller = optional_caller()
-        _check_origin(components)
-        if may_give_away(request.environ):
-            response = _direct(components, caller, last_event_id)
-        elif request.method == "HEAD":
+        _check_origin(components, call)
+        if may_give_away(call.http.environ):
+            response = _direct(components, call)
+        elif call.http.method == "HEAD":
             response = current_app.response_class()
         else:
-            response = _generated(components, caller, last_event_id)
+            response = _generated(components, call)
         response.mimetype = "text/event-stream"
         # no-transform and X-Accel-Buffering keep proxies from holding events back.
         response.headers["Cache-Control"] = "no-cache, no-transform"
@@ -108,21 +107,20 @@ def _streams_max() -> int:
 class _Stream:
     """One browser's open stream: its place, its subscription, and how to give both back."""
 
-    def __init__(
-        self, components: Components, caller: Caller | None, last_event_id: str | None, outlet: Outlet
-    ) -> None:
+    def __init__(self, components: Components, call: AnyCall, outlet: Outlet) -> None:
         """Raises TooManyStreams, ServiceUnavailable, and what reading the board raises."""
+        caller = call.optional_caller
         if components.hub.streams >= _streams_max():
             raise errors.ServiceUnavailable(_FULL_RETRY_S)
         self._components = components
-        self._slot = components.stream_slots.claim(caller.user_id if caller else None, client_address())
+        self._slot = components.stream_slots.claim(caller.user_id if caller else None, call.client_address)
         try:
             self.subscription = components.hub.subscribe(
                 caller.user_id if caller else None,
                 caller.session_id if caller else None,
-                last_event_id,
+                call.last_event_id,
                 outlet=outlet,
-                seconds_left=_seconds_left(),
+                seconds_left=_seconds_left(components, call),
             )
         except BaseException:
             components.stream_slots.release(self._slot)
@@ -189,70 +187,61 @@ def _retry_frame() -> Frame:
     return retry_frame(random.randint(*_RETRY_MS))  # noqa: S311
 
 
-def _direct(components: Components, caller: Caller | None, last_event_id: str | None) -> Response:
+def _direct(components: Components, call: AnyCall) -> Response:
     outlet = SocketOutlet()
-    stream = _Stream(components, caller, last_event_id, outlet)
+    stream = _Stream(components, call, outlet)
     outlet.watch(on_overflow=stream.start_over, on_closed=stream.close)
     response = _DirectResponse()
     response.outlet = outlet
     return response
 
 
-def _generated(components: Components, caller: Caller | None, last_event_id: str | None) -> Response:
+def _generated(components: Components, call: AnyCall) -> Response:
     outlet = QueueOutlet()
-    stream = _Stream(components, caller, last_event_id, outlet)
-    if (connection := request.environ.get("gunicorn.socket")) is not None:
+    stream = _Stream(components, call, outlet)
+    if (connection := call.http.environ.get("gunicorn.socket")) is not None:
         bound(connection)
     return current_app.response_class(_Frames(stream, outlet))
 
 
-def asked_event_id() -> str | None:
-    """The id after which the caller wants to go on, None for a new stream; the header's wins over the query's.
-
-    Any text may come, and be no id of ours: the caller is told so by a ``reset``, never by a refusal,
-    because an EventSource does not come back from one. Several ids that differ are no id.
-    """
-    given = request.headers.get("Last-Event-ID", "").split(",")
-    ids = set(filter(None, map(str.strip, given))) or set(filter(None, request.args.getlist("lastEventId")))
-    return ",".join(sorted(ids)) or None
-
-
-def _check_origin(components: Components) -> None:
+def _check_origin(components: Components, call: AnyCall) -> None:
     """A cookie opens a stream for pages of this site only; others use a ticket. Raises InsufficientPermissions."""
-    if stream_ticket() or has_bearer() or optional_caller() is None:
+    if call.query.ticket or has_bearer(call.authorization) or call.optional_caller is None:
         return
-    origin = request.headers.get("Origin")
+    origin = call.http.headers.get("Origin")
     # Scheme, host and port, nothing more: "null" and whatever else is none of ours.
     is_foreign = (
         origin is not None
-        and origin.partition("://")[2] != request.host
+        and origin.partition("://")[2] != call.http.host
         and origin not in components.settings.cors_origins
     )
-    if is_foreign or request.headers.get("Sec-Fetch-Site", "none") not in _SAFE_FETCH_SITES:
+    if is_foreign or call.http.headers.get("Sec-Fetch-Site", "none") not in _SAFE_FETCH_SITES:
         raise errors.InsufficientPermissions("A page of another site opens the stream with a ticket.")
 
 
-def _seconds_left() -> float | None:
+def _seconds_left(components: Components, call: AnyCall) -> float | None:
     """Until the caller's access ends; None for anonymous callers."""
-    expires_at: int | None = g.get("access_expires_at")
-    return expires_at - current_components().clock() if expires_at and g.get("caller") else None
+    expires_at = call.identity.access_expires_at
+    return expires_at - components.clock() if expires_at and call.identity.caller else None
 
 
 blueprint = LiveBlueprint("live", __name__, url_prefix="/v1")
 
 
 @blueprint.get("/leaderboard/stream", endpoint="stream")  # type: ignore[untyped-decorator]  # flask-sse is untyped
-@Operation(
-    "The live stream",
-    access=Access.BOARD,
-    query=requests.StreamQuery,
-    answer=None,
-    headers=["Last-Event-ID"],
-    media_type="text/event-stream",
-    limits="stream",
-    errors=[errors.TooManyStreams, errors.InsufficientPermissions],
+@serves(
+    Operation(
+        "The live stream",
+        access=Access.BOARD,
+        query=requests.StreamQuery,
+        answer=None,
+        headers=["Last-Event-ID"],
+        media_type="text/event-stream",
+        limits="stream",
+        errors=[errors.TooManyStreams, errors.InsufficientPermissions],
+    )
 )
-def open_stream(query: requests.StreamQuery) -> Response:
+def open_stream(call: Call[None, requests.StreamQuery]) -> Response:
     """Server-sent events, for EventSource; the data of each is a JSON object.
 
     At once `leaderboard:initial`, then `leaderboard:update` when the top ten change and
@@ -260,16 +249,16 @@ def open_stream(query: requests.StreamQuery) -> Response:
     `action:result`. `Last-Event-ID`, or `lastEventId`, resumes: missed private events first,
     then the board; `reset` says that some are gone.
     """
-    response: Response = blueprint.stream(asked_event_id())
+    response: Response = blueprint.stream(call)
     return response
 
 
 @blueprint.post("/stream/ticket")  # type: ignore[untyped-decorator]  # flask-sse is untyped
-@Operation("A ticket for the stream", access=Access.USER, answer=responses.Ticket)
-def create_ticket() -> Response:
+@serves(Operation("A ticket for the stream", access=Access.USER, answer=responses.Ticket))
+def create_ticket(call: BareCall) -> Response:
     """Lets an EventSource on another site open the stream as this user: `?ticket=`."""
     components = current_components()
-    caller = current_caller()
-    claims = TicketClaims(caller.session_id, caller.user_id, int(g.access_expires_at))
+    caller = call.caller
+    claims = TicketClaims(caller.session_id, caller.user_id, int(call.identity.access_expires_at or 0))
     ticket = components.tokens.seal_ticket(claims, components.clock())
     return answer({"ticket": ticket, "expiresIn": components.settings.stream_ticket_ttl_s})
