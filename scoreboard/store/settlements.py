@@ -21,6 +21,7 @@ from scoreboard.domain.ledger import LedgerEntry
 from scoreboard.store.actions import Outcome
 from scoreboard.store.prepared import Prepared, array, text_array, uuid_array
 from scoreboard.store.statements import Statement
+from scoreboard.store.transactions import bound_lock_wait
 
 
 class PlayersBusyError(Exception):
@@ -98,7 +99,6 @@ _LOCK_ACCEPTED = Prepared("lock_accepted", Accepted)
 _LOCK_OLDEST = Prepared("lock_oldest", Accepted)
 _LOCK_PLAYERS = Prepared("lock_players", Player)
 _LOCK_FREE_PLAYERS = Prepared("lock_free_players", Player)
-_WAIT_FOR_LOCKS = Statement("wait_for_locks", tuple)
 _WRITE = Prepared("write_settlement", tuple)
 _FIND_UNANNOUNCED = Statement("find_unannounced", Unannounced)
 _SET_RANKS = Prepared("set_ranks", SettlementRanks)
@@ -129,7 +129,7 @@ def lock_players(
     ids = uuid_array(user_ids)
     if wait_s is None:
         return _LOCK_FREE_PLAYERS.fetch(connection, user_ids=ids, since=since)
-    _WAIT_FOR_LOCKS.execute(connection, timeout=f"{wait_s * 1000:.0f}ms")
+    bound_lock_wait(connection, wait_s)
     try:
         return _LOCK_PLAYERS.fetch(connection, user_ids=ids, since=since)
     except OperationalError as error:

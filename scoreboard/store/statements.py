@@ -7,7 +7,7 @@ The header is what stands before the first line that is no comment. A parameter 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -78,6 +78,10 @@ class Statement(Generic[Row]):
         """Execute it and get all rows."""
         values = self._for_whole(arguments)
         return self._rows(connection.exec_driver_sql(self._whole, values))
+
+    def stream(self, connection: sa.Connection, /, *, batch: int) -> Iterator[Row]:
+        """Get the rows of a statement without parameters through a server-side cursor, ``batch`` at a time."""
+        return map(self._make, connection.exec_driver_sql(self._whole, (), execution_options={"yield_per": batch}))
 
     def execute(self, connection: sa.Connection, /, **arguments: object) -> int:
         """Execute it for what it changes; returns the number of rows that it found or changed."""

@@ -185,6 +185,12 @@ def clear_notes(connection: sa.Connection, note_ids: Sequence[int]) -> None:
     connection.execute(sa.delete(standing_outbox).where(standing_outbox.c.id.in_(note_ids)))
 
 
+def count_by_status(connection: sa.Connection) -> dict[str, int]:
+    """How many accounts there are of each status."""
+    query = sa.select(users.c.status, sa.func.count().label("accounts")).group_by(users.c.status)
+    return {row.status: row.accounts for row in connection.execute(query)}
+
+
 def search_users(
     connection: sa.Connection,
     *,

@@ -25,8 +25,8 @@ MODULES = sorted(
 INLINE_MAX = 6
 KINDS = {"Statement", "Prepared"}
 _SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|COPY|SET|LOCK|CREATE|ALTER|DROP|TRUNCATE)\s+\S")
-# What makes or runs a statement; a service gets a connection and hands it on.
-_OF_THE_STORE = {"text", "select", "insert", "update", "delete", "func", "literal", "literal_column"}
+# Beside the store: a caller gets a connection and hands it on, and may see why a write was refused.
+_OF_SQLALCHEMY = {"Connection", "exc"}
 
 
 def literals(path: Path) -> Iterator[tuple[str, ast.expr]]:
@@ -72,6 +72,22 @@ def test_no_long_statement_stands_in_python(path: Path) -> None:
         if _SQL.match(text):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             assert lines <= INLINE_MAX, f"{path}:{node.lineno} belongs into a file of {SQL}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    # The local servers make their own database.
+    [path for path in MODULES if not path.is_relative_to(ROOT / "scoreboard" / "store") and "local" not in path.parts],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_no_sql_stands_beside_the_store(path: Path) -> None:
+    for text, node in literals(path):
+        assert not _SQL.match(text), f"{path}:{node.lineno}"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sa":
+            assert node.attr in _OF_SQLALCHEMY, f"{path}:{node.lineno}"
+        if isinstance(node, ast.ImportFrom):
+            assert node.module != "scoreboard.store.tables", f"{path}:{node.lineno}"
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from scoreboard.store import actions, audit
 from scoreboard.store.audit import AuditEvent
 from scoreboard.store.engine import Database
+from scoreboard.store.transactions import read_clock
 
 # Rows in one transaction: some milliseconds under lock.
 _BATCH = 1_000
@@ -20,7 +19,7 @@ def retry_failed(database: Database) -> int:
     """
     with database.read() as connection:
         # What fails again meanwhile is not found again.
-        now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        now = read_clock(connection)
     retried = 0
     while True:
         with database.write() as connection:

@@ -18,6 +18,7 @@ from scoreboard.services.boards.publish import publish_quietly
 from scoreboard.store import board
 from scoreboard.store.engine import Database
 from scoreboard.store.timeouts import patience
+from scoreboard.store.transactions import lift_statement_timeout, try_lock
 
 log = structlog.get_logger(__name__)
 
@@ -117,12 +118,11 @@ def _only_one(database: Database, wait_s: float) -> Iterator[sa.Connection]:
     """Hold the rebuilder's lock; it ends with the transaction, so a killed rebuilder holds nobody up."""
     with database.read() as connection:
         give_up_at = time.monotonic() + wait_s
-        # The transaction's lock, not the session's, which a pooler may hand to somebody else.
-        while not connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))).scalar_one():
+        while not try_lock(connection, _LOCK):
             connection.rollback()
             if time.monotonic() >= give_up_at:
                 raise RebuildRunningError
             time.sleep(_LOOK_AGAIN_S)
         # A rebuild of millions of rows takes longer than a request may.
-        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        lift_statement_timeout(connection)
         yield connection

@@ -22,6 +22,7 @@ from scoreboard.store.audit import AuditEvent, Origin
 from scoreboard.store.engine import Database
 from scoreboard.store.idempotency import KeyedRequest
 from scoreboard.store.sessions import Caller
+from scoreboard.store.transactions import read_clock
 from scoreboard.store.users import User
 
 # Makes the change to a locked account in a transaction; None leaves it as it is.
@@ -100,7 +101,7 @@ class Moderation:
         """Change a score by an amount, with a ledger entry. Raises ValidationFailed when it would leave its bounds."""
 
         def change(connection: sa.Connection, user: User) -> User:
-            now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            now = read_clock(connection)
             if not 0 <= user.score + amount <= MAX_SAFE_INTEGER:
                 raise ValidationFailed(
                     {"amount": f"would take the score of {user.score} out of its range, 0 to {MAX_SAFE_INTEGER}"}

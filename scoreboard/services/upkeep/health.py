@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-import sqlalchemy as sa
 
 from scoreboard.live.connection import REFUSED, probe_redis, reason_of, redis_time, text
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
 from scoreboard.live.standings import Standings
-from scoreboard.store import actions
+from scoreboard.store import actions, users
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.engine import Database
 from scoreboard.store.fitness import READ_ONLY, misfit, probe_writes, read_state
 from scoreboard.store.refusals import TABLES_HELD, ServerRefuses, is_lock_timeout
 from scoreboard.store.replica import Replica, read_written
-from scoreboard.store.tables import users
 from scoreboard.store.timeouts import patience
 
 _WORKER_SEEN = "sb:worker:seen"
@@ -133,9 +131,7 @@ def overall(parts: dict[str, Part]) -> str:
 
 def count_accounts(database: Database) -> dict[str, int]:
     """Accounts by status."""
-    query = sa.select(users.c.status, sa.func.count().label("accounts")).group_by(users.c.status)
-    rows = database.read_stale(lambda connection: connection.execute(query).all())
-    return {row.status: row.accounts for row in rows}
+    return database.read_stale(users.count_by_status)
 
 
 def read_backlog(database: Database) -> actions.Backlog:

@@ -13,6 +13,7 @@ import uuid_utils
 from scoreboard.services.accounts.passwords import Passwords
 from scoreboard.store.engine import Database
 from scoreboard.store.seeding import copy_players, copy_sessions
+from scoreboard.store.transactions import read_clock
 
 # One transaction of a fifth of a second, 5 MB of text.
 _BATCH = 10_000
@@ -55,8 +56,8 @@ def seed_players(
 
 
 def _write(connection: sa.Connection, batch: list[Seeded], password_hash: str, session_ttl_s: int) -> None:
-    now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    names = ((each.user_id, each.username) for each in batch)
+    now = read_clock(connection)
+    names = ((player.user_id, player.username) for player in batch)
     copy_players(connection, names, password_hash=password_hash, at=now)
-    signed_in = ((each.session_id, each.user_id, str(uuid_utils.uuid4())) for each in batch)
+    signed_in = ((player.session_id, player.user_id, str(uuid_utils.uuid4())) for player in batch)
     copy_sessions(connection, signed_in, expires_at=now + timedelta(seconds=session_ttl_s))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import groupby
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from scoreboard.domain.actions import State
 from scoreboard.domain.ledger import GENESIS, LedgerEntry, entry_hash
+from scoreboard.domain.standings import Standing
 from scoreboard.live.standings import Standings
-from scoreboard.store import board, ledger
+from scoreboard.store import board, consistency, ledger, users
+from scoreboard.store.consistency import LedgerHead
 from scoreboard.store.engine import Database
-from scoreboard.store.tables import actions, score_history, users
+from scoreboard.store.transactions import lift_statement_timeout
 
 # Findings named one by one; the rest is counted.
 _FINDINGS_MAX = 50
@@ -36,21 +37,20 @@ class Report:
     findings: list[str] = field(default_factory=list)
     finding_count: int = 0
 
-    def add(self, finding: str) -> None:
-        self.finding_count += 1
-        if len(self.findings) < _FINDINGS_MAX:
-            self.findings.append(finding)
+    def add(self, findings: Iterable[str]) -> None:
+        """Count the findings, and keep the first ones."""
+        for finding in findings:
+            self.finding_count += 1
+            if len(self.findings) < _FINDINGS_MAX:
+                self.findings.append(finding)
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """What the users table says of a player."""
+class BoardCheck(NamedTuple):
+    """How many rows Redis shows, whether they are all, and what is wrong with them."""
 
-    score: int
-    reached_at: datetime
-    seq: int
-    hash: bytes
-    created_at: datetime
+    rows: int
+    is_whole: bool
+    findings: Sequence[str]
 
 
 def verify(
@@ -62,67 +62,59 @@ def verify(
     afterwards, with those players left out whose standing has changed since.
     """
     report = Report()
+
+    def count(entries: int) -> None:
+        report.entries += entries
+        on_progress(entries)
+
     with database.primary.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-        heads = _heads(connection)
+        lift_statement_timeout(connection)
+        heads = consistency.read_ledger_heads(connection, batch=_BATCH)
         report.players = len(heads)
-        _check_ledger(connection, heads, report, on_progress)
-        _check_actions(connection, report)
+        report.add(_ledger_findings(connection, heads, count))
+        report.add(_action_findings(connection))
     if standings is not None:
-        _check_board(database, standings, report)
+        board_check = _check_board(database, standings)
+        report.board_rows, report.is_board_whole = board_check.rows, board_check.is_whole
+        report.add(board_check.findings)
     return report
 
 
-def _heads(connection: sa.Connection) -> dict[UUID, _Head]:
-    columns = (
-        users.c.id,
-        users.c.score,
-        users.c.score_reached_at,
-        users.c.ledger_seq,
-        users.c.ledger_hash,
-        users.c.created_at,
-    )
-    rows = connection.execution_options(yield_per=_BATCH).execute(sa.select(*columns))
-    return {
-        row.id: _Head(row.score, row.score_reached_at, row.ledger_seq, bytes(row.ledger_hash), row.created_at)
-        for row in rows
-    }
-
-
-def _check_ledger(
-    connection: sa.Connection, heads: dict[UUID, _Head], report: Report, on_progress: Callable[[int], object]
-) -> None:
+def _ledger_findings(
+    connection: sa.Connection, heads: Mapping[UUID, LedgerHead], on_entries: Callable[[int], None]
+) -> Iterator[str]:
+    """What is wrong with the players' ledgers; ``on_entries`` is told the length of each."""
     unseen = set(heads)
     for user_id, entries in groupby(ledger.stream_entries(connection, batch=_BATCH), key=lambda entry: entry.user_id):
         unseen.discard(user_id)
-        count = _check_chain(user_id, entries, heads[user_id], report)
-        report.entries += count
-        on_progress(count)
+        yield from _chain_findings(heads[user_id], entries, on_entries)
     for user_id in unseen:
-        _check_chain(user_id, iter(()), heads[user_id], report)
+        yield from _chain_findings(heads[user_id], iter(()), on_entries)
 
 
-def _check_chain(user_id: UUID, entries: Iterator[LedgerEntry], head: _Head, report: Report) -> int:
+def _chain_findings(
+    head: LedgerHead, entries: Iterator[LedgerEntry], on_entries: Callable[[int], None]
+) -> Iterator[str]:
     score, seq, previous_hash, reached_at = 0, 0, GENESIS, head.created_at
     for entry in entries:
         seq += 1
         if entry.seq != seq:
-            report.add(f"player {user_id}: ledger entry {seq} is missing")
+            yield f"player {head.id}: ledger entry {seq} is missing"
             seq = entry.seq
         if entry.previous_score != score or entry.new_score != score + entry.increment:
-            report.add(f"player {user_id}: ledger entry {seq} does not follow from the one before")
+            yield f"player {head.id}: ledger entry {seq} does not follow from the one before"
         if entry.previous_hash != previous_hash or entry.hash != _seal(entry):
-            report.add(f"player {user_id}: ledger entry {seq} was changed after it was written")
+            yield f"player {head.id}: ledger entry {seq} was changed after it was written"
         score, previous_hash = entry.new_score, entry.hash
         if entry.increment:
             reached_at = max(reached_at, entry.at)
     if score != head.score:
-        report.add(f"player {user_id}: score {head.score}, but the ledger's sum is {score}")
-    if (seq, previous_hash) != (head.seq, head.hash):
-        report.add(f"player {user_id}: the ledger's last entry is not the one on record")
-    if reached_at != head.reached_at:
-        report.add(f"player {user_id}: reached the score at {reached_at}, on record is {head.reached_at}")
-    return seq
+        yield f"player {head.id}: score {head.score}, but the ledger's sum is {score}"
+    if (seq, previous_hash) != (head.ledger_seq, bytes(head.ledger_hash)):
+        yield f"player {head.id}: the ledger's last entry is not the one on record"
+    if reached_at != head.score_reached_at:
+        yield f"player {head.id}: reached the score at {reached_at}, on record is {head.score_reached_at}"
+    on_entries(seq)
 
 
 def _seal(entry: LedgerEntry) -> bytes:
@@ -140,59 +132,43 @@ def _seal(entry: LedgerEntry) -> bytes:
     )
 
 
-def _check_actions(connection: sa.Connection, report: Report) -> None:
+def _action_findings(connection: sa.Connection) -> Iterator[str]:
     """Every applied action has exactly one ledger entry of its own points, and no other action has any."""
-    joined = actions.outerjoin(score_history, actions.c.id == score_history.c.action_id)
-    wrong = (
-        sa.select(actions.c.id, actions.c.state, sa.func.count(score_history.c.seq).label("entries"))
-        .select_from(joined)
-        .group_by(actions.c.id)
-        .having(
-            sa.or_(
-                sa.func.count(score_history.c.seq) != sa.case((actions.c.state == State.APPLIED.value, 1), else_=0),
-                sa.func.coalesce(sa.func.sum(score_history.c.increment), 0)
-                != sa.func.coalesce(actions.c.score_increment, 0),
-            )
-        )
-    )
-    for row in connection.execute(wrong):
-        report.add(f"action {row.id}: {row.state}, with {row.entries} ledger entries or another increment")
-    orphans = (
-        sa.select(score_history.c.action_id)
-        .where(score_history.c.action_id.is_not(None))
-        .where(~sa.exists().where(actions.c.id == score_history.c.action_id))
-    )
-    for action_id in connection.execute(orphans).scalars():
-        report.add(f"action {action_id}: in the ledger, but there is no such action")
+    for action in consistency.find_unbalanced_actions(connection):
+        yield f"action {action.id}: {action.state}, with {action.entries} ledger entries or another increment"
+    for action_id in consistency.find_unknown_actions(connection):
+        yield f"action {action_id}: in the ledger, but there is no such action"
 
 
-def _check_board(database: Database, standings: Standings, report: Report) -> None:
+def _check_board(database: Database, standings: Standings) -> BoardCheck:
     first = standings.read(offset=0, limit=1)
-    report.is_board_whole = first is not None
     if first is None:
-        return
-    with database.read() as connection:
-        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-        expected = sorted(
-            (each for batch in board.stream_standings(connection, batch=_BATCH) for each in batch if each.is_visible),
-            key=lambda standing: standing.order,
-        )
+        return BoardCheck(0, False, ())
+    expected = _visible_standings(database)
     shown = {}
     for start in range(0, first.board.total_players + _BATCH, _BATCH):
         page = standings.read(offset=start, limit=_BATCH)
         if page is None:
-            report.is_board_whole = False
-            return
+            return BoardCheck(0, False, ())
         shown.update({entry.user_id: entry for entry in page.board.entries})
-    report.board_rows = len(shown)
+    rows = len(shown)
     suspects = [
         standing.user_id
         for standing in expected
         if (entry := shown.pop(standing.user_id, None)) is None
         or (entry.score, entry.updated_at, entry.username) != (standing.score, standing.reached_at, standing.username)
     ]
-    for user_id in _off_for_good(database, standings, suspects + list(shown)):
-        report.add(f"player {user_id}: Redis shows another standing than Postgres")
+    off = _off_for_good(database, standings, suspects + list(shown))
+    return BoardCheck(rows, True, [f"player {user_id}: Redis shows another standing than Postgres" for user_id in off])
+
+
+def _visible_standings(database: Database) -> list[Standing]:
+    """Those on the board, in its order."""
+    with database.read() as connection:
+        lift_statement_timeout(connection)
+        batches = board.stream_standings(connection, batch=_BATCH)
+        visible = [standing for batch in batches for standing in batch if standing.is_visible]
+    return sorted(visible, key=lambda standing: standing.order)
 
 
 def _off_for_good(database: Database, standings: Standings, suspects: list[UUID]) -> list[UUID]:
@@ -208,15 +184,10 @@ def _still_off(database: Database, standings: Standings, suspects: list[UUID]) -
     off = []
     for user_id in suspects[:_FINDINGS_MAX]:
         with database.read() as connection:
-            row = connection.execute(
-                sa.select(users.c.score, users.c.score_reached_at, users.c.status, users.c.is_hidden).where(
-                    users.c.id == user_id
-                )
-            ).one_or_none()
+            user = users.get_user(connection, user_id)
         found = standings.read_around(user_id, radius=0)
         entry = found.board.entries[0] if found and found.board.entries else None
-        is_visible = row is not None and row.status != "banned" and not row.is_hidden
-        expected = (row.score, row.score_reached_at) if row and is_visible else None
+        expected = (user.score, user.score_reached_at) if user and user.is_on_board else None
         if expected != ((entry.score, entry.updated_at) if entry else None):
             off.append(user_id)
     return off

@@ -1,0 +1,31 @@
+"""What a transaction asks of the server for itself: the time, and other bounds on waiting than the connection has."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+
+def read_clock(connection: sa.Connection) -> datetime:
+    """The server's time now, not when the transaction began."""
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return now
+
+
+def lift_statement_timeout(connection: sa.Connection) -> None:
+    """Let the rest of this transaction's statements take as long as they need."""
+    connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+
+
+def bound_lock_wait(connection: sa.Connection, seconds: float) -> None:
+    """Let the rest of this transaction wait for a lock for so long only; then it raises LockNotAvailable."""
+    connection.exec_driver_sql("SELECT set_config('lock_timeout', %s, true)", (f"{seconds * 1000:.0f}ms",))
+
+
+def try_lock(connection: sa.Connection, key: int) -> bool:
+    """Take an advisory lock until the transaction ends; false when somebody else has it.
+
+    The transaction's lock, not the session's, which a pooler may hand to somebody else.
+    """
+    return bool(connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(key))).scalar_one())
