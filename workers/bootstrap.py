@@ -37,7 +37,10 @@ def components() -> Components:
     client = make_client(settings.redis_url)
     make = partial(make_engine, settings.database_url, name="worker", pooler=settings.database_pooler)
     return Components(
-        database=Database(make(_POOL_SIZE), autocommitting=make(_AUTOCOMMIT_POOL_SIZE, is_autocommit=True)),
+        database=Database(
+            make(_POOL_SIZE),
+            autocommitting=make(_AUTOCOMMIT_POOL_SIZE, is_autocommit=True, is_for_lookups=True),
+        ),
         redis=client,
         standings=Standings(client),
         events=EventLog(client),

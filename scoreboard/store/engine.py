@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from scoreboard.store.cut_connections import replace_cut_connections
-from scoreboard.store.pooling import Pooler, apply_settings
+from scoreboard.store.pooling import PLANNED_ONCE, Pooler, apply_settings
 from scoreboard.store.refusals import ServerRefuses, translate
 from scoreboard.store.replica import Replica
 from scoreboard.store.timeouts import CONNECT_S
@@ -54,11 +54,15 @@ def make_engine(
     *,
     name: str,
     is_autocommit: bool = False,
+    is_for_lookups: bool = False,
     statement_timeout_s: float = STATEMENT_S,
     lock_timeout_s: float = _LOCK_TIMEOUT_S,
     pooler: Pooler = "session",
 ) -> sa.Engine:
-    """A lazily connecting engine; call it after fork. ``name`` shows in pg_stat_activity. A time-out of 0 is off."""
+    """A lazily connecting engine; call it after fork. ``name`` shows in pg_stat_activity. A time-out of 0 is off.
+
+    ``is_for_lookups``: its statements find rows by their keys only, and are planned so (``PLANNED_ONCE``).
+    """
     engine = sa.create_engine(
         url,
         isolation_level="AUTOCOMMIT" if is_autocommit else "READ COMMITTED",
@@ -89,6 +93,8 @@ def make_engine(
         "idle_in_transaction_session_timeout": f"{_IDLE_IN_TRANSACTION_S * 1000}",
         "timezone": "UTC",
     }
+    if is_for_lookups:
+        settings |= PLANNED_ONCE
     apply_settings(engine, settings, pooler)
     return engine
 

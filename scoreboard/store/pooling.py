@@ -18,6 +18,11 @@ from scoreboard.store.timeouts import CONNECT_S, patience
 #: Who is between the service and PostgreSQL: nobody or one who pools by session, or one who pools by transaction.
 Pooler = Literal["session", "transaction"]
 
+#: For connections and transactions whose statements find rows by their keys. Left to itself PostgreSQL plans the larger
+#: statements anew for each call, which costs it more than running them on ten rows; and in a young database it reads
+#: ``actions`` from end to end until the first ANALYZE, a minute later.
+PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+
 #: Of ``connection.info`` where each transaction has to set its own: the statements that do so.
 LOCAL_SETTINGS = "local_settings"
 # There too, from a transaction's first statement to the next beginning.

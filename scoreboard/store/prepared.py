@@ -16,11 +16,13 @@ import psycopg2
 import sqlalchemy as sa
 
 from scoreboard.store.driver_errors import give_up
-from scoreboard.store.pooling import LOCAL_SETTINGS, settings_due
+from scoreboard.store.pooling import LOCAL_SETTINGS, PLANNED_ONCE, settings_due
 from scoreboard.store.statements import Statement
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
+
+_PLANNED_ONCE = "".join(f"SET LOCAL {name} = '{value}'; " for name, value in PLANNED_ONCE.items())
 
 
 class Prepared(Statement[Row]):
@@ -28,6 +30,11 @@ class Prepared(Statement[Row]):
 
     Where a pooler may change the server behind the connection after each transaction it is sent whole each time.
     """
+
+    def __init__(self, name: str, row: type[Row], *, text: str | None = None, begins_transaction: bool = False) -> None:
+        """``begins_transaction``: what it begins consists of look-ups by key, and is planned so (``PLANNED_ONCE``)."""
+        super().__init__(name, row, text=text)
+        self._before = _PLANNED_ONCE if begins_transaction else ""
 
     def fetch(self, connection: sa.Connection, /, **arguments: object) -> list[Row]:
         """Execute it and get all rows, as plain as the driver has them."""
@@ -68,12 +75,12 @@ class Prepared(Statement[Row]):
         # Lives and dies with the connection, as what is prepared on it does.
         known = connection.info
         if LOCAL_SETTINGS in known:
-            return self._whole, self._for_whole(arguments)
+            return self._before + self._whole, self._for_whole(arguments)
         self._check(arguments)
         if self.source.name not in known:
             connection.exec_driver_sql(self._prepare)
             known[self.source.name] = True
-        return self._execute_it, [arguments[parameter] for parameter in self.source.types]
+        return self._before + self._execute_it, [arguments[parameter] for parameter in self.source.types]
 
 
 def _all_rows(cursor: Any) -> Iterable[Any]:

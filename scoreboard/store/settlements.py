@@ -95,8 +95,8 @@ class SettlementRanks(NamedTuple):
     ranks: Sequence[int | None]
 
 
-_LOCK_ACCEPTED = Prepared("lock_accepted", Accepted)
-_LOCK_OLDEST = Prepared("lock_oldest", Accepted)
+_LOCK_ACCEPTED = Prepared("lock_accepted", Accepted, begins_transaction=True)
+_LOCK_OLDEST = Prepared("lock_oldest", Accepted, begins_transaction=True)
 _LOCK_PLAYERS = Prepared("lock_players", Player)
 _LOCK_FREE_PLAYERS = Prepared("lock_free_players", Player)
 _WRITE = Prepared("write_settlement", tuple)

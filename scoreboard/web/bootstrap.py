@@ -154,7 +154,7 @@ def _make_database(settings: Settings) -> Database:
     return Database(
         make(settings.database_url, size - shared),
         make(replica, size, is_autocommit=True) if replica else None,
-        make(settings.database_url, shared, is_autocommit=True),
+        make(settings.database_url, shared, is_autocommit=True, is_for_lookups=True),
         metrics.DEGRADED.labels("replica", "read").inc,
     )
 

@@ -1,0 +1,93 @@
+"""Statements of the request path and of settling find their rows by key, also in a database that was never analysed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from scoreboard.services.actions.catalogue import Catalogue
+from scoreboard.services.actions.settle import settle_actions
+from scoreboard.store import intake, settlements
+from scoreboard.store.engine import Database, make_engine
+from scoreboard.store.prepared import array, text_array, uuid_array
+from tests.integration.conftest import Accepted, add_accepted, add_user
+from tests.integration.test_intake import completion, issue_all, sign_in, wanted
+
+ROWS = 8
+
+
+@pytest.fixture
+def as_served(database_url: str) -> Iterator[Database]:
+    """Connections as the processes make them."""
+    made = Database(
+        make_engine(database_url, 2, name="test"),
+        autocommitting=make_engine(database_url, 1, name="test", is_autocommit=True, is_for_lookups=True),
+    )
+    yield made
+    made.dispose()
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def scans_of(table: str, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    # A bitmap's own node has the index and no table.
+    return [node for node in found if node.get("Relation Name") == table and node["Node Type"].endswith("Scan")]
+
+
+def explain(connection: sa.Connection, statement: str, arguments: Sequence[object], *, analyze: bool) -> list[Any]:
+    places = ", ".join(["%s"] * len(arguments))
+    options = f"ANALYZE {str(analyze).lower()}, FORMAT JSON"
+    ((found,),) = connection.exec_driver_sql(f"EXPLAIN ({options}) EXECUTE {statement} ({places})", tuple(arguments))
+    return list(nodes(found[0]["Plan"]))
+
+
+def test_each_callers_right_is_checked_once_and_actions_are_found_by_key(as_served: Database) -> None:
+    issues = [wanted(sign_in(as_served)) for _ in range(ROWS)]
+    issue_all(as_served, *issues)
+    completions = [completion(issue) for issue in issues]
+    arguments = (
+        uuid_array([each.caller.session_id for each in completions]),
+        uuid_array([each.caller.user_id for each in completions]),
+        array([each.caller.role.value for each in completions]),
+        array([each.caller.status.value for each in completions]),
+        uuid_array([each.action_id for each in completions]),
+        uuid_array([each.user_id for each in completions]),
+        array([each.token_hash.hex() for each in completions]),
+        array([each.completion_time_ms for each in completions]),
+        array([None for _ in completions]),
+        text_array([each.data for each in completions]),
+        array([each.body_digest.hex() for each in completions]),
+        array([each.ip for each in completions]),
+        text_array([each.user_agent for each in completions]),
+    )
+    with as_served.autocommit() as connection:
+        # Prepares it; none of these is issued.
+        assert intake.accept(connection, [completion(wanted(issues[0].caller))]) == set()
+        found = explain(connection, "accept_actions", arguments, analyze=True)
+    assert [node["Actual Loops"] for node in scans_of("sessions", found)] == [ROWS]
+    actions = scans_of("actions", found)
+    assert actions
+    assert not [node for node in actions if node["Node Type"] == "Seq Scan"]
+    assert "ix_actions_open" not in {node.get("Index Name") for node in found}, "all players' open actions are in it"
+
+
+def test_settling_reads_no_more_than_its_own_actions(as_served: Database, catalogue: Catalogue) -> None:
+    player = add_user(as_served)
+    ids = [add_accepted(as_served, player.id, Accepted("SOLVE_PROBLEM")) for _ in range(ROWS)]
+    assert len(settle_actions(as_served, catalogue, ids)) == ROWS
+    # One connection has prepared them all, and keeps their plans.
+    with as_served.write() as connection:
+        settlements.lock_accepted(connection, ids)
+        types = {"lock_accepted": 1, "write_settlement": len(settlements._WRITE.source.types)}
+        for name, count in types.items():
+            found = explain(connection, name, [None] * count, analyze=False)
+            scans = scans_of("actions", found)
+            assert scans, name
+            assert not [node for node in scans if node["Node Type"] == "Seq Scan"], name
