@@ -92,14 +92,14 @@ def test_a_sweep_begins_no_batch_after_its_time(
 
 def test_no_more_than_its_limit_is_taken_the_oldest_first(database: Database, catalogue: Catalogue) -> None:
     ids = add_backlog(database, 30)
-    assert ids_of(settle_oldest(database, catalogue, older_than_s=0, limit=20)) == ids[:20]
-    assert ids_of(settle_oldest(database, catalogue, older_than_s=0, limit=20)) == ids[20:]
-    assert settle_oldest(database, catalogue, older_than_s=0, limit=20) == []
+    assert ids_of(settle_oldest(database, catalogue, older_than_s=0, limit=20).settled) == ids[:20]
+    assert ids_of(settle_oldest(database, catalogue, older_than_s=0, limit=20).settled) == ids[20:]
+    assert settle_oldest(database, catalogue, older_than_s=0, limit=20).claimed == 0
 
 
 def test_young_rows_are_left_to_their_message(database: Database, catalogue: Catalogue) -> None:
     add_backlog(database, 3)
-    assert settle_oldest(database, catalogue, older_than_s=60, limit=20) == []
+    assert settle_oldest(database, catalogue, older_than_s=60, limit=20).claimed == 0
 
 
 def test_what_another_has_in_hand_is_skipped_without_waiting(database: Database, catalogue: Catalogue) -> None:
@@ -107,7 +107,7 @@ def test_what_another_has_in_hand_is_skipped_without_waiting(database: Database,
     with database.write() as connection:
         in_hand = settlements.lock_oldest(connection, older_than_s=0, limit=12)
         assert [action.id for action in in_hand] == ids[:12]
-        assert ids_of(settle_oldest(database, catalogue, older_than_s=0, limit=12)) == ids[12:]
+        assert ids_of(settle_oldest(database, catalogue, older_than_s=0, limit=12).settled) == ids[12:]
         assert settle_actions(database, catalogue, ids) == []
     assert ids_of(settle_actions(database, catalogue, ids)) == ids[:12]
 
@@ -117,7 +117,7 @@ def test_workers_at_once_share_a_backlog_and_settle_each_once(database: Database
 
     def work(number: int) -> list[Settled]:
         done: list[Settled] = []
-        while batch := settle_oldest(database, catalogue, older_than_s=0, limit=25 + number):
+        while batch := settle_oldest(database, catalogue, older_than_s=0, limit=25 + number).settled:
             done += batch
         # Told of all of them as well, as by a message that comes late.
         return done + settle_actions(database, catalogue, ids[:: number + 1])
@@ -136,7 +136,7 @@ def test_what_the_database_refuses_in_a_backlog_fails_alone(database: Database, 
     # A row put back by hand: its ledger entry is there, so the unique key refuses a second one.
     with database.write() as connection:
         connection.execute(sa.update(actions_table).where(actions_table.c.id == poisoned).values(state="accepted"))
-    done = settle_oldest(database, catalogue, older_than_s=0, limit=40)
+    done = settle_oldest(database, catalogue, older_than_s=0, limit=40).settled
     states = {each.outcome.action_id: each.outcome.state for each in done}
     assert states == {each: State.FAILED if each == poisoned else State.APPLIED for each in ids}
     # The neighbours went in halves, not one by one: 20, 10, 5, … beside the bad one.

@@ -14,7 +14,7 @@ from scoreboard.live.stream.events import EventLog
 from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.services.actions.judge import Settled
 from scoreboard.services.actions.retry import retry_failed
-from scoreboard.services.actions.settle import settle_actions, settle_oldest
+from scoreboard.services.actions.settle import SettledOldest, settle_actions, settle_oldest
 from scoreboard.services.actions.sweep import sweep
 from scoreboard.services.upkeep.verify import verify
 from scoreboard.store.engine import Database
@@ -52,13 +52,12 @@ def test_a_sweep_looks_past_what_it_can_not_settle(
         for place in range(4)
     ]
     behind = add_accepted(database, free.id, Accepted(accepted_s=-5, claimed_ms=1))
-    passed_over: set[UUID] = set()
     with held(database, busy.id):
         # Fuller than full of them: what is behind would never have its turn.
-        assert settle_oldest(database, catalogue, older_than_s=0, limit=4, passed_over=passed_over) == []
-        assert passed_over == set(oldest)
-        done = settle_oldest(database, catalogue, older_than_s=0, limit=4, passed_over=passed_over)
-        assert states(done) == {behind: State.APPLIED}
+        first = settle_oldest(database, catalogue, older_than_s=0, limit=4)
+        assert first == SettledOldest([], set(oldest))
+        done = settle_oldest(database, catalogue, older_than_s=0, limit=4, passing_over=first.left)
+        assert states(done.settled) == {behind: State.APPLIED}
     assert sweep(database, catalogue, standings, events, older_than_s=0).outcomes == {State.APPLIED: 4}
 
 
@@ -75,7 +74,7 @@ def test_failed_actions_get_another_chance_once_their_cause_is_gone(database: Da
         connection.execute(sa.update(actions).where(actions.c.id == unknown).values(action_type="SOLVE_PROBLEM"))
     assert retry_failed(database) == 2
     # What is in the ledger already is not counted again.
-    again = states(settle_oldest(database, catalogue, older_than_s=0, limit=10))
+    again = states(settle_oldest(database, catalogue, older_than_s=0, limit=10).settled)
     assert again == {unknown: State.APPLIED, counted: State.FAILED}
     with database.read() as connection:
         score = connection.execute(sa.text("SELECT score FROM users WHERE id = :id"), {"id": player.id}).scalar_one()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
@@ -99,67 +99,99 @@ class _Player:
     @property
     def change(self) -> ScoreChange:
         return ScoreChange(
-            self.user.id,
-            self.score,
-            self.reached_at,
-            self.version,
-            self.seq,
-            self.hash,
-            self.total_actions,
-            self.last_action_at,
-            self.status,
+            user_id=self.user.id,
+            score=self.score,
+            reached_at=self.reached_at,
+            standing_version=self.version,
+            ledger_seq=self.seq,
+            ledger_hash=self.hash,
+            total_actions=self.total_actions,
+            last_action_at=self.last_action_at,
+            status=self.status,
         )
 
 
-@dataclass(slots=True)
+class Judgement(NamedTuple):
+    """What one action comes to: its outcome, and what that adds to ledger, standing, signals and audit log."""
+
+    outcome: Outcome
+    entry: LedgerEntry | None = None
+    previous: Standing | None = None
+    standing: Standing | None = None
+    signals: Sequence[SignalRow] = ()
+    # Beside that of the outcome itself.
+    audit_events: Sequence[AuditEvent] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction is going to write."""
+    """What one transaction writes: actions in order, each with its judgement, and the players that they change."""
 
     settlement_id: UUID
-    judged: list[Judged] = field(default_factory=list)
-    settled: list[Settled] = field(default_factory=list)
-    changes: list[ScoreChange] = field(default_factory=list)
-    signals: list[SignalRow] = field(default_factory=list)
-    # Beside those of the outcomes themselves.
-    audit_events: list[AuditEvent] = field(default_factory=list)
+    actions: Sequence[Accepted]
+    judgements: Sequence[Judgement]
+    changes: Sequence[ScoreChange] = ()
 
-    def add(
-        self,
-        action: Accepted,
-        outcome: Outcome,
-        entry: LedgerEntry | None = None,
-        standing: Standing | None = None,
-        previous: Standing | None = None,
-    ) -> None:
-        self.judged.append(Judged(action, outcome, entry))
-        self.settled.append(Settled(self.settlement_id, action.user_id, outcome, standing, previous))
+    @property
+    def judged(self) -> list[Judged]:
+        return [
+            Judged(action, judgement.outcome, judgement.entry)
+            for action, judgement in zip(self.actions, self.judgements, strict=True)
+        ]
 
-    def fail(self, action: Accepted) -> None:
-        """Settle an action that can't be judged or written, for an operator to see."""
-        self.add(action, Outcome(action.id, State.FAILED, "INTERNAL_ERROR", None))
+    @property
+    def settled(self) -> list[Settled]:
+        """What is told once it is committed."""
+        return [
+            Settled(self.settlement_id, action.user_id, judgement.outcome, judgement.standing, judgement.previous)
+            for action, judgement in zip(self.actions, self.judgements, strict=True)
+        ]
+
+    @property
+    def signals(self) -> list[SignalRow]:
+        return [signal for judgement in self.judgements for signal in judgement.signals]
+
+    @property
+    def audit_events(self) -> list[AuditEvent]:
+        return [event for judgement in self.judgements for event in judgement.audit_events]
 
 
 def judge_actions(
+    settlement_id: UUID,
     accepted: Sequence[Accepted],
     locked: Sequence[settlements.Player],
+    *,
     catalogue: Catalogue,
     rules: Sequence[Rule],
-    batch: Batch,
-) -> None:
+) -> Batch:
     """Judge actions in order, each upon what the one before it made of its player; one that can't be judged fails."""
-    players = {user.id: _Player(user) for user in locked}
-    for action in accepted:
-        try:
-            _judge_one(action, players, catalogue, rules, batch)
-        except Exception:
-            log.exception("action_failed", action_id=str(action.id))
-            batch.fail(action)
-    batch.changes += [player.change for player in players.values() if player.is_changed]
+    players = {player.id: _Player(player) for player in locked}
+    judgements = [_judge_or_fail(action, players, catalogue=catalogue, rules=rules) for action in accepted]
+    changes = [player.change for player in players.values() if player.is_changed]
+    return Batch(settlement_id, accepted, judgements, changes)
 
 
-def _judge_one(
-    action: Accepted, players: Mapping[UUID, _Player], catalogue: Catalogue, rules: Sequence[Rule], batch: Batch
-) -> None:
+def fail_actions(settlement_id: UUID, accepted: Sequence[Accepted]) -> Batch:
+    """Settle actions that can't be written in any other way, for an operator to see."""
+    return Batch(settlement_id, accepted, [_failed(action) for action in accepted])
+
+
+def _failed(action: Accepted) -> Judgement:
+    return Judgement(Outcome(action.id, State.FAILED, "INTERNAL_ERROR", None))
+
+
+def _judge_or_fail(
+    action: Accepted, players: Mapping[UUID, _Player], *, catalogue: Catalogue, rules: Sequence[Rule]
+) -> Judgement:
+    try:
+        return _judge(action, players[action.user_id], catalogue=catalogue, rules=rules)
+    except Exception:
+        log.exception("action_failed", action_id=str(action.id))
+        return _failed(action)
+
+
+def _judge(action: Accepted, player: _Player, *, catalogue: Catalogue, rules: Sequence[Rule]) -> Judgement:
+    """Judge one action and add it to its player's state. Raises LookupError or ValueError when that can't be done."""
     action_type = catalogue.get(action.action_type)
     if action_type is None:
         raise LookupError(f"the catalogue has no {action.action_type}")
@@ -172,30 +204,36 @@ def _judge_one(
         time_at(action_type.min_time, action.metadata),
         action_type.max_time_ms,
     )
-    player = players[action.user_id]
     verdict = judge(completion, player.history, rules)
     increment = points_for(action_type, action.metadata, action.reported_points, completion.elapsed_ms)
     if verdict.consequence in (Consequence.HOLD, Consequence.REJECT):
-        state = State.HELD if verdict.consequence is Consequence.HOLD else State.REJECTED
-        outcome = Outcome(action.id, state, verdict.reason, verdict.risk, reason_details=verdict.details)
-        batch.add(action, outcome)
+        judgement = _set_aside(action, verdict)
     else:
-        previous = player.standing
-        entry = player.apply(action, increment)
-        outcome = Outcome(
-            action.id,
-            State.APPLIED,
-            None,
-            verdict.risk,
-            increment,
-            entry.previous_score,
-            entry.new_score,
-            player.version,
-        )
-        batch.add(action, outcome, entry, player.standing, previous)
-    batch.signals += [SignalRow(action.id, action.user_id, signal) for signal in verdict.signals]
-    if verdict.consequence is Consequence.FLAG and player.flag():
-        batch.audit_events.append(_flagged(action, verdict))
+        judgement = _apply(action, player, increment, verdict.risk)
+    signals = [SignalRow(action.id, action.user_id, signal) for signal in verdict.signals]
+    flagged = [_flagged(action, verdict)] if verdict.consequence is Consequence.FLAG and player.flag() else []
+    return judgement._replace(signals=signals, audit_events=flagged) if signals or flagged else judgement
+
+
+def _set_aside(action: Accepted, verdict: Verdict) -> Judgement:
+    state = State.HELD if verdict.consequence is Consequence.HOLD else State.REJECTED
+    return Judgement(Outcome(action.id, state, verdict.reason, verdict.risk, reason_details=verdict.details))
+
+
+def _apply(action: Accepted, player: _Player, increment: int, risk: float | None) -> Judgement:
+    previous = player.standing
+    entry = player.apply(action, increment)
+    outcome = Outcome(
+        action_id=action.id,
+        state=State.APPLIED,
+        reason=None,
+        risk=risk,
+        score_increment=increment,
+        previous_score=entry.previous_score,
+        new_score=entry.new_score,
+        standing_version=player.version,
+    )
+    return Judgement(outcome, entry, previous, player.standing)
 
 
 def _flagged(action: Accepted, verdict: Verdict) -> AuditEvent:

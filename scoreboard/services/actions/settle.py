@@ -6,7 +6,8 @@ changes a score once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from uuid_utils.compat import uuid7
 
 from scoreboard.domain.rules import BURST_WINDOW, RULES, Rule
 from scoreboard.services.actions.catalogue import Catalogue
-from scoreboard.services.actions.judge import Batch, Settled, judge_actions
+from scoreboard.services.actions.judge import Batch, Settled, fail_actions, judge_actions
 from scoreboard.store import audit, settlements, signals
 from scoreboard.store.engine import UNAVAILABLE, Database
 from scoreboard.store.settlements import Accepted, PlayersBusyError
@@ -27,6 +28,17 @@ log = structlog.get_logger(__name__)
 _BUSY_WAIT_S = 0.5
 #: What is wrong with a row, and not with the server: Postgres refuses it, or the driver a value in it.
 _REFUSED = (SQLAlchemyError, ValueError, TypeError)
+
+
+class SettledOldest(NamedTuple):
+    """What was settled of the oldest actions, and which of them were claimed and can't be settled now."""
+
+    settled: list[Settled]
+    left: set[UUID]
+
+    @property
+    def claimed(self) -> int:
+        return len(self.settled) + len(self.left)
 
 
 def settle_actions(
@@ -58,19 +70,17 @@ def settle_oldest(
     older_than_s: float,
     limit: int,
     rules: Sequence[Rule] = RULES,
-    passed_over: set[UUID] | None = None,
-) -> list[Settled]:
+    passing_over: Collection[UUID] = (),
+) -> SettledOldest:
     """Settle the oldest accepted actions that are in nobody else's hands, as ``settle_actions`` does.
 
-    Fewer than ``limit`` come back when there are no more. Actions that can't be settled now are
-    added to ``passed_over``, and those in it are not looked at.
+    Those in ``passing_over`` are not looked at. Fewer than ``limit`` are claimed when there are no more.
     """
-    passed_over = set() if passed_over is None else passed_over
     claimed: list[UUID] = []
     try:
         with database.write() as connection:
             accepted = settlements.lock_oldest(
-                connection, older_than_s=older_than_s, limit=limit, passing_over=passed_over
+                connection, older_than_s=older_than_s, limit=limit, passing_over=passing_over
             )
             claimed = [action.id for action in accepted]
             settled, busy = _settle(connection, catalogue, accepted, rules)
@@ -79,8 +89,7 @@ def settle_oldest(
         raise
     except _REFUSED as error:
         settled = _settle_apart(database, catalogue, claimed, rules, error)
-    passed_over.update(set(claimed) - {each.outcome.action_id for each in settled})
-    return settled
+    return SettledOldest(settled, left=set(claimed) - {action.outcome.action_id for action in settled})
 
 
 def _settle(
@@ -93,13 +102,13 @@ def _settle(
     """What was settled, and the actions left alone because their players are in other hands."""
     if not accepted:
         return [], []
-    # Actions first (skipping what others hold), then players in id order: no two workers wait in a ring.
+    # Actions first (skipping what others hold), then players in id order: no two workers deadlock.
     first = min(action.accepted_at for action in accepted if action.accepted_at)
     user_ids = sorted({action.user_id for action in accepted})
     locked = settlements.lock_players(connection, user_ids, since=first - BURST_WINDOW, wait_s=wait_s)
     free = {player.id for player in locked}
-    batch = Batch(uuid7())
-    judge_actions([action for action in accepted if action.user_id in free], locked, catalogue, rules, batch)
+    judged_now = [action for action in accepted if action.user_id in free]
+    batch = judge_actions(uuid7(), judged_now, locked, catalogue=catalogue, rules=rules)
     return _write(connection, batch), [action.id for action in accepted if action.user_id not in free]
 
 
@@ -145,10 +154,7 @@ def _fail(database: Database, action_id: UUID) -> list[Settled]:
     """One action that the database refuses to settle in any other way; it may refuse this one too."""
     try:
         with database.write() as connection:
-            batch = Batch(uuid7())
-            for action in settlements.lock_accepted(connection, [action_id]):
-                batch.fail(action)
-            return _write(connection, batch)
+            return _write(connection, fail_actions(uuid7(), settlements.lock_accepted(connection, [action_id])))
     except UNAVAILABLE:
         raise
     except _REFUSED as error:
@@ -158,10 +164,10 @@ def _fail(database: Database, action_id: UUID) -> list[Settled]:
 
 
 def _write(connection: sa.Connection, batch: Batch) -> list[Settled]:
-    if not batch.judged:
+    if not batch.actions:
         return []
     written = settlements.write_settlement(connection, batch.settlement_id, batch.judged, batch.changes)
-    if written != len(batch.judged):
+    if written != len(batch.actions):
         raise RuntimeError("a locked action changed its state")
     signals.record(connection, batch.signals)
     audit.record(connection, *batch.audit_events)

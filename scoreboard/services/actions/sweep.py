@@ -73,15 +73,14 @@ def _settle_left_behind(
     outcomes: Counter[str] = Counter()
     is_redis_up = True
     # Bounded by the time there is: a batch or two's worth, looked at again by the next sweep.
-    passed_over: set[UUID] = set()
+    passing_over: set[UUID] = set()
     while True:
-        left = len(passed_over)
-        settled = settle_oldest(database, catalogue, older_than_s=older_than_s, limit=_BATCH, passed_over=passed_over)
+        oldest = settle_oldest(database, catalogue, older_than_s=older_than_s, limit=_BATCH, passing_over=passing_over)
+        passing_over |= oldest.left
         # A dead Redis costs a time-out once, not once per batch; the next sweep announces the rest.
-        is_redis_up = is_redis_up and announce(database, standings, events, settled)
-        outcomes.update(each.outcome.state.value for each in settled)
-        claimed = len(settled) + len(passed_over) - left
-        if claimed < _BATCH or time.monotonic() >= until:
+        is_redis_up = is_redis_up and announce(database, standings, events, oldest.settled)
+        outcomes.update(action.outcome.state.value for action in oldest.settled)
+        if oldest.claimed < _BATCH or time.monotonic() >= until:
             return outcomes
 
 
