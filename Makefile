@@ -34,7 +34,8 @@ assets: $(FRONTEND_INSTALLED)
 
 # A file is one piece of work. In the order of their folders the short ones, tests/unit, come last, and the processes end
 # together; the default is by the number of tests, which leaves the benchmarks, one long test each, to the end.
-SHARED_OUT := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+# A test beside others may wait longer than one alone; those that need more say so.
+SHARED_OUT := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --timeout 150
 # A command to hand them to: make TEST_RUNNER=.ci/again test, as CI does
 TEST_RUNNER ?=
 test: $(DEV_INSTALLED)

@@ -19,7 +19,7 @@ from scoreboard.local.servers import free_port
 from tests.service import open_folder
 
 PROGRAM = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
-_START_WAIT_S = 10.0
+_START_WAIT_S = 30.0
 # Everything else is as it comes; 20 server connections to a database and role are its default.
 _CONFIG = """\
 [databases]

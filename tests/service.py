@@ -28,7 +28,7 @@ from scoreboard.local.supervisor import Supervisor
 from scoreboard.store.migrate import upgrade
 from tests.servers import servers_in
 
-START_WAIT_S = 45.0
+START_WAIT_S = 90.0
 # One address plays everybody in a test: the limits stay on, further up. Tests of limits set their own.
 GENEROUS_LIMITS = {
     "RATE_LIMIT_LOGIN": "10000/minute",

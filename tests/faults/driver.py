@@ -17,7 +17,7 @@ from tests.functional.client import eventually
 from tests.service import Service
 
 # A process that was started a moment ago, on cores that others keep busy.
-_START_S = 45.0
+_START_S = 90.0
 # SIGKILL leaves only the kernel's own work.
 _GONE_S = 10.0
 # Children of a killed parent notice it by themselves: gunicorn's within a second, Celery's at their next task.

@@ -14,7 +14,7 @@ from scoreboard.local.supervisor import Supervisor
 from tests.service import Service, start_process
 
 # As long as a service's first start.
-_START_S = 45.0
+_START_S = 90.0
 
 
 @dataclass

@@ -214,7 +214,7 @@ def pages(api: Api, path: str, limit: int = 100, **params: object) -> list[Json]
         assert page["items"], "a page without items has a successor"
 
 
-def eventually(read: Callable[[], T], is_right: Callable[[T], bool], timeout_s: float = 10) -> T:
+def eventually(read: Callable[[], T], is_right: Callable[[T], bool], timeout_s: float = 30) -> T:
     """The first reading that is right; fails with the last one when none is in time."""
     deadline = time.monotonic() + timeout_s
     while not is_right(reading := read()):

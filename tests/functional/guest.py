@@ -11,7 +11,7 @@ from tests.functional.browser import Page
 from tests.functional.client import Json, Player
 from tests.functional.proxy import BLANK, REFRESH, Proxy
 
-WAIT_S = 20.0
+WAIT_S = 40.0
 
 OPEN = """
 const [options, credentials] = given;

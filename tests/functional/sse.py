@@ -136,7 +136,7 @@ class SseClient:
         params: Mapping[str, str] | None = None,
         cookies: Mapping[str, str] | None = None,
         last_event_id: str | None = None,
-        timeout: float = 10.0,
+        timeout: float = 30.0,
     ) -> None:
         sent = {"Accept": "text/event-stream", "Cache-Control": "no-cache", **(headers or {})}
         if last_event_id is not None:
@@ -173,7 +173,7 @@ class SseClient:
             return [event for event in self.events if event.event in names]
 
     def wait_for(
-        self, predicate: Callable[[SseEvent], bool] | str, timeout: float = 10.0, *, after: int = 0
+        self, predicate: Callable[[SseEvent], bool] | str, timeout: float = 30.0, *, after: int = 0
     ) -> SseEvent:
         """The first event, from index ``after`` on, that satisfies the predicate (or has that name).
 
@@ -192,7 +192,7 @@ class SseClient:
                 if not self._changed.wait(max(0.0, deadline - time.monotonic())):
                     raise SseError(f"nothing like it within {timeout} s; {self._describe()}")
 
-    def wait_ended(self, timeout: float = 10.0) -> None:
+    def wait_ended(self, timeout: float = 30.0) -> None:
         """Return when the server has ended the stream; raises SseError on time-out."""
         with self._changed:
             if not self._changed.wait_for(lambda: self.is_ended, timeout):
@@ -202,7 +202,7 @@ class SseClient:
         """End the stream from this side and join the thread; raises what the thread found wrong with the stream."""
         self._is_closing = True
         self._shut_socket()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=30)
         self.response.close()
         self._http.close()
         if isinstance(self.error, SseError):

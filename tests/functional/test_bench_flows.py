@@ -24,7 +24,7 @@ from config import ROOT
 from scoreboard.domain.actions import Proof, proof_checksum
 
 # Two variants are started one after the other, on a machine that may be busy with other tests.
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(300)
 
 ISSUED = b'{"success":true,"data":{"actionId":"a-1","actionToken":"t-1","proofKey":"k-1"}}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -39,7 +39,7 @@ def test_every_flow_is_applied_in_both_variants(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=140,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -15,14 +15,14 @@ from config import ROOT
 
 CLIENTS = 100
 # Three servers are started one after another, on a machine that may be busy with other tests.
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(300)
 
 
 def test_every_client_gets_every_version_of_each_server(tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks.stream", "--clients", str(CLIENTS), "--seconds", "2"]
     done = subprocess.run(
-        [*command, "--output", str(output)], cwd=ROOT, capture_output=True, text=True, timeout=140, check=False
+        [*command, "--output", str(output)], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(output.read_text(encoding="utf-8"))

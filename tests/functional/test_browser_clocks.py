@@ -16,7 +16,7 @@ from tests.functional.guest import WAIT_S, Guest
 from tests.functional.proxy import BOARD, COMPLETE, REFRESH, STREAM, Fault, Proxy
 from tests.service import Service, running_service
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 ACTION_TTL_S = 8
 ACCESS_TTL_S, REFRESH_TTL_S = 3, 6

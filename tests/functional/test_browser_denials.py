@@ -19,7 +19,7 @@ from tests.functional.guest import Guest
 from tests.functional.proxy import Proxy
 from tests.service import Service, running_service
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 COOKIES_BLOCKED = {"profile.default_content_setting_values.cookies": 2}
 # A host that is none of the machine's own: browsers hide locks and WebCrypto from its plain http pages.

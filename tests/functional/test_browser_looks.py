@@ -21,7 +21,7 @@ from tests.functional.client import Admin, Player, new_name
 from tests.service import Service, running_service
 
 # A browser starts in one to three seconds on two busy cores.
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 AXE = ROOT / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 PHONE = {"width": 390, "height": 844, "is_phone": True}

@@ -21,7 +21,7 @@ from tests.functional.proxy import BOARD, COMPLETE, EVERYTHING, REFRESH, STREAM,
 from tests.service import Service, running_service
 
 # A test starts a browser, and some wait out a pause of the module of up to 15 s.
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 STREAMS_PER_USER = 2
 # How long the module gives a stream to say its first word.

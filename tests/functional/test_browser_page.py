@@ -20,7 +20,7 @@ from tests.functional.client import Admin, Api, new_name
 from tests.service import Service, running_service
 
 # A browser starts in one to three seconds on two busy cores, and the main job needs three of them.
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 OpenPage = Callable[..., Page]
 PHONE = {"width": 390, "height": 844, "is_phone": True}

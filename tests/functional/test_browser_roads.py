@@ -23,7 +23,7 @@ from tests.functional.guest import Guest
 from tests.functional.proxy import EVERYTHING, Fault, Proxy
 from tests.service import Service
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 # An nginx that compresses all there is, as many are set up: it holds events back until there are enough of them. The
 # service asks it not to buffer; this one is told to ignore that, as proxies do that do not know the header.

@@ -29,7 +29,7 @@ from tests.security.pages_sites import running_site, site_of
 from tests.service import Service, running_service
 from tests.snippets import texts
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 PAGE = ROOT / "docs/running-an-event.md"
 MODERATING = texts(PAGE, "Moderate", "sh")
 

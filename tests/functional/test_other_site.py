@@ -15,7 +15,7 @@ from tests.security.pages_sites import Site, running_site, site_of
 from tests.service import Service, running_service
 
 # Two busy cores, a browser, a whole service.
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 SCORES_MAX = 3
 ANONYMOUS_MAX = 5
 BLANK = {"/": "<!doctype html><link rel=icon href=data:,><title>Another site</title>"}

@@ -40,7 +40,7 @@ from tests.service import Service, end_at_once, open_folder, rerouted_service, r
 from tests.standby import Standby, standby_of
 
 # "Within seconds", on a machine that runs other tests too.
-HEALED_S = 20.0
+HEALED_S = 40.0
 # What a question to a frozen replica may take: its three seconds, and a slow machine.
 FROZEN_BOUND_S = 8.0
 
@@ -335,7 +335,7 @@ def reads_on(engine: sa.Engine) -> int:
         return int(connection.execute(sa.text(query)).scalar_one())
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_replica_answers_and_may_die_or_freeze_under_pooled_connections(
     postgres: LocalServers, service: Service, admin: Admin
 ) -> None:
@@ -355,7 +355,8 @@ def test_a_replica_answers_and_may_die_or_freeze_under_pooled_connections(
             lost = metric(url, "scoreboard_degraded_total", part="replica", what="read")
             assert lost == 0
             assert reads_by_replica(standby, service) > 0
-            assert health_of(url)[1]["parts"]["replica"]["status"] == "ok"
+            # What it was busy with is caught up.
+            eventually(lambda: health_of(url)[1]["parts"]["replica"]["status"], lambda status: status == "ok", HEALED_S)
 
             standby.freeze()
             started_at = time.monotonic()
@@ -371,10 +372,10 @@ def test_a_replica_answers_and_may_die_or_freeze_under_pooled_connections(
             assert metric(url, "scoreboard_part_up", part="replica") == 0
             standby.start()
             eventually(lambda: replica_is_back(url, asked["history"]), bool, HEALED_S)
-            assert health_of(url)[1]["parts"]["replica"]["status"] == "ok"
+            eventually(lambda: health_of(url)[1]["parts"]["replica"]["status"], lambda status: status == "ok", HEALED_S)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_replica_that_stands_still_or_goes_its_own_way_is_told_and_not_asked(
     postgres: LocalServers, service: Service
 ) -> None:

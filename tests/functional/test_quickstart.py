@@ -21,7 +21,7 @@ from tests.service import Service, running_service
 from tests.snippets import texts
 
 # A snippet takes about three seconds; a browser on a busy machine adds several.
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 SNIPPET_WAIT_S = 60.0
 
 PAGE = ROOT / "docs/quickstart.md"

@@ -22,7 +22,7 @@ from scoreboard.local.process import wait_until_gone
 from scoreboard.local.servers import free_port
 
 # Starting is bounded at a minute on a bare machine, stopping at 40 s.
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(300)
 STOP_WAIT_S = 40.0
 PLAYER = {"username": "Ærøboer", "email": "player@example.org", "password": "a long enough pass phrase"}
 

@@ -125,7 +125,7 @@ def test_the_types_of_the_module_are_text(service: Service) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_the_page_is_light_and_its_first_row_is_soon_there(service: Service) -> None:
     require_chromium()
     for _ in range(10):

@@ -46,7 +46,7 @@ def read_to_the_end(connections: list[socket.socket], deadline_s: float) -> dict
     return ended
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_streams_end_in_order_and_spread_out(start_service: StartService) -> None:
     service = start_service()
     with ExitStack() as closing:
@@ -76,7 +76,7 @@ def commits(service: Service) -> int:
         return int(count)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_crowd_that_comes_back_costs_postgres_next_to_nothing(service: Service) -> None:
     with open_stream(service):
         before, started_at = commits(service), time.monotonic()
@@ -99,7 +99,7 @@ def _is_past(moment: float) -> bool:
     return time.monotonic() > moment
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_when_it_is_quiet_an_event_follows_its_acceptance_at_once(start_service: StartService) -> None:
     service = start_service()
     player = register(service.url)
@@ -117,7 +117,7 @@ def test_when_it_is_quiet_an_event_follows_its_acceptance_at_once(start_service:
     assert sorted(delays)[len(delays) // 2] < 0.5, sorted(delays)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_restart_uses_up_nobodys_openings(start_service: StartService) -> None:
     """An address with as many streams as it may open: all of them are sent away, and all come back."""
     openings = 30

@@ -10,7 +10,7 @@ from scoreboard.live.queue.app import QUEUE, make_celery
 from scoreboard.local import LocalServers
 from tests.service import open_folder
 
-WAIT_S = 10
+WAIT_S = 30.0
 
 
 def test_a_message_that_could_not_be_acknowledged_keeps_no_other_away() -> None:

@@ -20,7 +20,7 @@ from scoreboard.store.engine import UNAVAILABLE, Database, make_engine
 from tests.integration.conftest import add_user
 
 CROWD = 60
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class SlowDatabase(Database):

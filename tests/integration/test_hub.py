@@ -28,7 +28,7 @@ from tests.integration.test_standings import make_whole, standing
 from tests.servers import servers_in
 from tests.service import open_folder
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class Reader:

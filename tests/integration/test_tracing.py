@@ -28,7 +28,7 @@ from tests.functional.client import QUICK, completion, data_of, eventually, regi
 from tests.service import Service, start_process
 
 # Spans wait two seconds for company; a stopping worker gives its last ones two more.
-ARRIVAL_S = 15.0
+ARRIVAL_S = 30.0
 
 
 class Receiver(ThreadingHTTPServer):
@@ -222,7 +222,7 @@ def web_spans(receiver: Receiver) -> list[str]:
     return [span.name for name, span in receiver.spans() if name == "scoreboard-web"]
 
 
-@pytest.mark.timeout(120)  # two services are started, and stopped as slowly as they may
+@pytest.mark.timeout(240)  # two services are started, and stopped as slowly as they may
 def test_a_dead_collector_slows_nothing(start_service: StartService) -> None:
     """One that refuses and one that takes a connection and never answers."""
     with receiving(delay_s=60) as hanging:

@@ -21,7 +21,7 @@ from tests.security.pages_sites import Site, running_site, site_of, tampered
 from tests.service import Service, running_service
 
 # Two busy cores, a browser, a whole service.
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 # In every document before its own scripts: what the policy refused, and whether anything ran that should not.
 WATCH = """
