@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
 
-import orjson
 import psutil
 import redis
 from flask_sse import sse
@@ -24,7 +23,6 @@ from benchmarks.crowd import Address
 from benchmarks.floor import CHANNEL
 from benchmarks.usage import descendants, wait_until_idle
 from config import ROOT, environment_with
-from scoreboard.domain.events import UPDATE, UpdatedUser, board_event
 from scoreboard.domain.standings import TOP_SIZE, Board, Entry, Standing, microseconds
 from scoreboard.live.connection import make_client
 from scoreboard.live.standings import Standings
@@ -32,6 +30,8 @@ from scoreboard.live.stream.events import EventLog
 from scoreboard.local.servers import free_port
 from scoreboard.local.supervisor import Supervisor
 from scoreboard.services.boards.publish import entries_after
+from scoreboard.wire.encoding import to_json
+from scoreboard.wire.events import UPDATE, UpdatedUser, board_updated
 from tests.service import Service
 
 PROCESSES = 2
@@ -92,8 +92,8 @@ class Rotation:
             Entry(rank, each.user_id, each.username, each.score, each.reached_at)
             for rank, each in enumerate(self._players, start=1)
         )
-        updated = UpdatedUser(mover.user_id, TOP_SIZE, 1, _INCREMENT).as_json()
-        return orjson.dumps(board_event(Board(entries, 1_000, version), updated).data)
+        updated = UpdatedUser(userId=mover.user_id, oldRank=TOP_SIZE, newRank=1, scoreChange=_INCREMENT)
+        return to_json(board_updated(Board(entries, 1_000, version), updated).data)
 
 
 def made_up_players() -> list[Standing]:

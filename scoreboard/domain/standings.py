@@ -53,15 +53,6 @@ class Entry:
     score: int
     updated_at: datetime
 
-    def as_json(self) -> dict[str, object]:
-        return {
-            "rank": self.rank,
-            "userId": str(self.user_id),
-            "username": self.username,
-            "score": self.score,
-            "updatedAt": iso(self.updated_at),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Board:

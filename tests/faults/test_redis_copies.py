@@ -11,12 +11,12 @@ import pytest
 import redis
 from redis.exceptions import NoPermissionError
 
-from scoreboard.domain.events import Event
 from scoreboard.domain.standings import Standing
 from scoreboard.live.connection import make_client
 from scoreboard.live.standings import Standings
 from scoreboard.live.stream.events import POSITION, STREAM, EventLog, for_user
 from scoreboard.local import LocalServers
+from scoreboard.wire.events import Event
 from tests.servers import servers_in
 from tests.service import open_folder
 

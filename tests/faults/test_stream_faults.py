@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from scoreboard.domain.events import Event
 from scoreboard.live.connection import make_client
 from scoreboard.live.stream.events import EventLog, for_everyone
 from scoreboard.local.process import family
 from scoreboard.web.server.socket_outlet import STALLED_S
+from scoreboard.wire.events import Event
 from tests.faults.attempts import Json, Log
 from tests.faults.conftest import StartTrial
 from tests.faults.crowd import Crowd

@@ -14,11 +14,11 @@ import httpx
 import psutil
 import pytest
 
-from scoreboard.domain.events import Event
 from scoreboard.live.connection import make_client
 from scoreboard.live.stream.events import EventLog, for_everyone
 from scoreboard.local import LocalServers
 from scoreboard.web.server.socket_outlet import STALLED_S
+from scoreboard.wire.events import Event
 from tests.conftest import StartService
 from tests.functional.sse import SseClient
 from tests.service import Service, running_service

@@ -149,7 +149,7 @@ class PlayerSteps(RuleBasedStateMachine):
                 moderation.adjust(player.id, by, "a reason")
             return
         changed = moderation.adjust(player.id, by, "a reason")
-        assert changed.score == score + by
+        assert changed["score"] == score + by
         at = next(entry[-1] for entry in reversed(self.world.observe().ledger) if entry[0] == player.id)
         check_moment(began, at)
         player.change(Change(None, by, at))

@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 import redis
 
-from scoreboard.domain.events import Event
+from scoreboard.domain.actions import State
 from scoreboard.domain.standings import Board, Standing
 from scoreboard.live.connection import make_client
 from scoreboard.live.standings import Standings
@@ -21,7 +22,11 @@ from scoreboard.live.stream.hub import Hub
 from scoreboard.live.stream.outlet import QueueOutlet
 from scoreboard.live.stream.subscriptions import Subscription
 from scoreboard.local import LocalServers
+from scoreboard.services.actions.outcomes import outcome_json
 from scoreboard.services.boards.publish import entries_after
+from scoreboard.store.actions import Outcome
+from scoreboard.wire.encoding import to_json
+from scoreboard.wire.events import Event, UpdatedUser
 from tests.functional.client import eventually
 from tests.functional.sse import SseEvent, SseParser
 from tests.integration.test_standings import make_whole, standing
@@ -92,7 +97,8 @@ class Setting:
 
     def score(self, changed: Standing) -> None:
         self.standings.apply([changed])
-        self.events.publish([board_changed({"userId": str(changed.user_id)})])
+        updated = UpdatedUser(userId=changed.user_id, oldRank=None, newRank=None, scoreChange=0)
+        self.events.publish([board_changed(updated)])
 
     def close(self) -> None:
         for hub in self._hubs:
@@ -119,7 +125,7 @@ def test_the_board_comes_first_and_changes_follow(setting: Setting) -> None:
     setting.score(replace(one, score=7, version=2))
     (update,) = reader.until_named("leaderboard:update")
     assert update.json()["leaderboard"][0]["score"] == 7
-    assert update.json()["updatedUser"] == {"userId": str(one.user_id)}
+    assert update.json()["updatedUser"]["userId"] == str(one.user_id)
     assert update.json()["version"] > initial.json()["version"]
     assert update.id is not None
 
@@ -279,11 +285,10 @@ def test_sessions_that_end_while_redis_loses_the_message_are_noticed(setting: Se
 
 def test_a_waiting_request_is_told_the_outcome(setting: Setting) -> None:
     action_id = uuid4()
+    outcome = outcome_json(Outcome(action_id, State.HELD, "BURST", 0.6), None, None)
     with setting.hub().expect(action_id) as expectation:
-        setting.events.publish(
-            [for_user(uuid4(), [Event("action:result", {})], action_id=action_id, outcome={"status": "applied"})]
-        )
-        assert expectation.wait(WAIT_S) == {"status": "applied"}
+        setting.events.publish([for_user(uuid4(), [Event("action:result", {})], action_id=action_id, outcome=outcome)])
+        assert expectation.wait(WAIT_S) == orjson.loads(to_json(outcome))
     with setting.hub().expect(uuid4()) as unanswered:
         assert unanswered.wait(0.01) is None
 

@@ -9,9 +9,9 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoreboard.domain.events import Event
 from scoreboard.live.stream.events import BOARD_TARGET, CONTROL_TARGET, STREAM_MAX_ENTRIES, Position, Received, for_user
 from scoreboard.live.stream.history import History
+from scoreboard.wire.events import Event
 
 ALICE, BOB = "user:alice", "user:bob"
 

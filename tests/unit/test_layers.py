@@ -27,7 +27,10 @@ SHARED = {
 NOTATIONS = {"scoreboard.redis_url", "scoreboard.setting_values"}
 # The start of the processes that serve.
 START = {"scoreboard.start", "scoreboard.listening"}
-BELOW_WEB = {"scoreboard.services", "scoreboard.store", "scoreboard.live", "scoreboard.domain", "config", *SHARED}
+BELOW_WEB = {
+    *("scoreboard.services", "scoreboard.store", "scoreboard.live", "scoreboard.wire", "scoreboard.domain", "config"),
+    *SHARED,
+}
 # Layer → what of this project it may import, itself understood.
 ALLOWED: dict[str, set[str]] = {
     "config": NOTATIONS,
@@ -36,9 +39,12 @@ ALLOWED: dict[str, set[str]] = {
     "scoreboard.listening": {"config"},
     "scoreboard.start": {"config", "scoreboard.listening", "scoreboard.services"},
     "scoreboard.domain": set(),
+    "scoreboard.wire": {"scoreboard.domain"},
     "scoreboard.store": {"scoreboard.domain"},
-    "scoreboard.live": {"scoreboard.domain", *NOTATIONS},
-    "scoreboard.services": {"scoreboard.store", "scoreboard.live", "scoreboard.domain", "scoreboard.coalesce"},
+    "scoreboard.live": {"scoreboard.domain", "scoreboard.wire", *NOTATIONS},
+    "scoreboard.services": {
+        *("scoreboard.store", "scoreboard.live", "scoreboard.domain", "scoreboard.wire", "scoreboard.coalesce"),
+    },
     "scoreboard.web": BELOW_WEB,
     "scoreboard.cli": {*BELOW_WEB, *START, "scoreboard.local", "scoreboard.replay", "app"},
     "scoreboard.local": {"config", *NOTATIONS},

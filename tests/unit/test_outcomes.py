@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -16,9 +17,10 @@ APPLIED = Outcome(ACTION_ID, State.APPLIED, None, 0.0, 10, 20, 30, 4)
 
 
 def test_an_applied_outcome_tells_score_and_rank() -> None:
-    assert outcome_json(APPLIED, 5, 2) == {
-        "actionId": str(ACTION_ID),
-        "status": "applied",
+    told: Mapping[str, object] = outcome_json(APPLIED, 5, 2)
+    assert told == {
+        "actionId": ACTION_ID,
+        "status": State.APPLIED,
         "reason": None,
         "reasonDetails": None,
         "scoreIncrement": 10,
@@ -41,8 +43,8 @@ def test_a_positive_rank_change_is_up(previous: int | None, rank: int | None, ch
 
 @pytest.mark.parametrize("state", [State.HELD, State.REJECTED, State.FAILED])
 def test_any_other_outcome_tells_no_score_and_no_rank(state: State) -> None:
-    told = outcome_json(Outcome(ACTION_ID, state, "BURST", 0.6), 5, 2)
-    assert (told.pop("actionId"), told.pop("status"), told.pop("reason")) == (str(ACTION_ID), state.value, "BURST")
+    told: dict[str, object] = {**outcome_json(Outcome(ACTION_ID, state, "BURST", 0.6), 5, 2)}
+    assert (told.pop("actionId"), told.pop("status"), told.pop("reason")) == (ACTION_ID, state, "BURST")
     assert set(told.values()) == {None}
     assert told.pop("reasonDetails") is None
     assert set(told) == {"scoreIncrement", "previousScore", "newScore", "previousRank", "rank", "rankChange"}

@@ -7,11 +7,14 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreboard.domain.standings import Board, Entry, Standing, from_microseconds, iso, microseconds, percentile
+from scoreboard.wire.encoding import to_json
+from scoreboard.wire.events import board_row
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 moments = st.datetimes(datetime(1970, 1, 1), datetime(2255, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # zone apart
@@ -114,7 +117,7 @@ def test_a_told_time_reads_back(moment: datetime) -> None:
 
 def test_a_row_is_told_in_the_interface_names() -> None:
     user_id = UUID(int=7)
-    assert Entry(3, user_id, "Zoë", 12, START).as_json() == {
+    assert orjson.loads(to_json(board_row(Entry(3, user_id, "Zoë", 12, START)))) == {
         "rank": 3,
         "userId": str(user_id),
         "username": "Zoë",

@@ -7,7 +7,7 @@ each event, epochs when Redis has been emptied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,12 @@ from uuid import UUID
 import orjson
 import redis
 
-from scoreboard.domain.events import Event
 from scoreboard.domain.standings import DEFAULT_BOARD
 from scoreboard.live.connection import text
 from scoreboard.live.server_run import RunScripts
+from scoreboard.wire.answers import SettledAction
+from scoreboard.wire.encoding import to_json
+from scoreboard.wire.events import Event, UpdatedUser
 
 STREAM = "sb:events:entries"
 POSITION = "sb:events:position"
@@ -94,21 +96,21 @@ def for_user(
     events: Sequence[Event],
     *,
     action_id: UUID | None = None,
-    outcome: Mapping[str, object] | None = None,
+    outcome: SettledAction | None = None,
 ) -> Entry:
     """Private events of one player; ``outcome`` wakes the requests that wait for the action."""
-    payload = orjson.dumps([(event.type, event.data) for event in events])
-    return Entry(f"user:{user_id}", payload, len(events), action_id, orjson.dumps(outcome) if outcome else b"")
+    payload = to_json([(event.type, event.data) for event in events])
+    return Entry(f"user:{user_id}", payload, len(events), action_id, to_json(outcome) if outcome else b"")
 
 
-def board_changed(updated_user: Mapping[str, object] | None) -> Entry:
+def board_changed(updated_user: UpdatedUser | None) -> Entry:
     """Tells the hubs that the visible top may have changed."""
-    return Entry(BOARD_TARGET, orjson.dumps([(BOARD_CHANGED, updated_user)]))
+    return Entry(BOARD_TARGET, to_json([(BOARD_CHANGED, updated_user)]))
 
 
 def for_everyone(event: Event) -> Entry:
     """A passing word to all who watch; it carries no state, so nobody gets it later."""
-    return Entry(BOARD_TARGET, orjson.dumps([(event.type, event.data)]))
+    return Entry(BOARD_TARGET, to_json([(event.type, event.data)]))
 
 
 def session_ended(session_id: UUID) -> Entry:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-import orjson
+from scoreboard.wire.encoding import to_json
+from scoreboard.wire.events import Event
 
 
 class Frame(bytes):
@@ -28,7 +29,11 @@ def frame(event: str, data: bytes, event_id: object | None = None) -> Frame:
 
 
 def json_frame(event: str, data: Mapping[str, object], event_id: object | None = None) -> Frame:
-    return frame(event, orjson.dumps(data), event_id)
+    return frame(event, to_json(data), event_id)
+
+
+def event_frame(event: Event, event_id: object | None = None) -> Frame:
+    return json_frame(event.type, event.data, event_id)
 
 
 def retry_frame(milliseconds: int) -> Frame:

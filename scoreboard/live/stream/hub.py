@@ -19,7 +19,6 @@ from uuid import UUID
 import orjson
 import structlog
 
-from scoreboard.domain.events import HEARTBEAT, INITIAL, RESET, UPDATE, board_event
 from scoreboard.domain.standings import Board
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.stream.board_news import BoardNews
@@ -32,10 +31,12 @@ from scoreboard.live.stream.events import (
     Position,
     Received,
 )
-from scoreboard.live.stream.frames import Frame, frame, json_frame
+from scoreboard.live.stream.frames import Frame, event_frame, frame
 from scoreboard.live.stream.history import History
 from scoreboard.live.stream.outlet import Outlet, QueueOutlet
 from scoreboard.live.stream.subscriptions import Subscription, Subscriptions
+from scoreboard.wire.answers import SettledAction
+from scoreboard.wire.events import UpdatedUser, board_shown, board_updated, heartbeat, history_lost
 
 log = structlog.get_logger(__name__)
 
@@ -59,13 +60,13 @@ class Expectation:
     """Somebody waits for the outcome of an action."""
 
     _arrived: threading.Event = field(default_factory=threading.Event)
-    outcome: dict[str, object] | None = None
+    outcome: SettledAction | None = None
 
-    def fulfil(self, outcome: dict[str, object]) -> None:
+    def fulfil(self, outcome: SettledAction) -> None:
         self.outcome = outcome
         self._arrived.set()
 
-    def wait(self, timeout_s: float) -> dict[str, object] | None:
+    def wait(self, timeout_s: float) -> SettledAction | None:
         self._arrived.wait(timeout_s)
         return self.outcome
 
@@ -103,7 +104,7 @@ class Hub:
         self._history = History(Position(0, 0))
         self._news = BoardNews(interval_s)
         self._reading = threading.Lock()
-        self._updated_user: dict[str, object] | None = None
+        self._updated_user: UpdatedUser | None = None
         self._is_stopping = False
         self._is_ready = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -224,11 +225,10 @@ class Hub:
 
     def _initial_frame(self) -> Frame:
         assert self._news.board is not None
-        event = board_event(self._news.board, is_initial=True)
-        return json_frame(INITIAL, event.data, self._history.position)
+        return event_frame(board_shown(self._news.board), self._history.position)
 
     def _reset_frame(self) -> Frame:
-        return json_frame(RESET, {"reason": "events since your last one are gone"}, self._history.position)
+        return event_frame(history_lost("events since your last one are gone"), self._history.position)
 
     # -- the reader ----------------------------------------------------------------
 
@@ -359,8 +359,7 @@ class Hub:
             board = self._news.take()
             if board is None:
                 return False
-            event = board_event(board, self._updated_user)
-            update = frame(UPDATE, orjson.dumps(event.data), self._history.position)
+            update = event_frame(board_updated(board, self._updated_user), self._history.position)
             self._updated_user = None
             self._subscriptions.send(lambda outlet: outlet.put_board(update))
         return True
@@ -369,7 +368,7 @@ class Hub:
         if time.monotonic() < self._beats_at:
             return
         self._beats_at = time.monotonic() + self._heartbeat_s
-        beat = json_frame(HEARTBEAT, {"version": self.version})
+        beat = event_frame(heartbeat(self.version))
         self._subscriptions.send(lambda outlet: outlet.put_heartbeat(beat))
 
     # -- sessions ----------------------------------------------------------------------

@@ -3,48 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
-from scoreboard.domain.standings import iso
+import orjson
+
 from scoreboard.store.users import User
+from scoreboard.wire.answers import AdminUser
+from scoreboard.wire.encoding import to_json
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What an admin is answered, as JSON has it: so an answer that was kept is told again as it was."""
+def show_account(user: User) -> AdminUser:
+    return AdminUser(
+        id=user.id,
+        username=user.username,
+        email=user.email,
+        role=user.role,
+        status=user.status,
+        isHidden=user.is_hidden,
+        score=user.score,
+        totalActions=user.total_actions,
+        lastActionAt=user.last_action_at,
+        createdAt=user.created_at,
+    )
 
-    id: str
-    username: str
-    email: str | None
-    role: str
-    status: str
-    isHidden: bool  # noqa: N815 - names of the answer's fields
-    score: int
-    totalActions: int  # noqa: N815
-    lastActionAt: str | None  # noqa: N815
-    createdAt: str  # noqa: N815
 
-    @classmethod
-    def of(cls, user: User) -> Account:
-        return cls(
-            id=str(user.id),
-            username=user.username,
-            email=user.email,
-            role=user.role.value,
-            status=user.status.value,
-            isHidden=user.is_hidden,
-            score=user.score,
-            totalActions=user.total_actions,
-            lastActionAt=iso(user.last_action_at) if user.last_action_at else None,
-            createdAt=iso(user.created_at),
-        )
+def stored_form(account: AdminUser) -> dict[str, object]:
+    """The answer as JSON has it, to be stored."""
+    stored: dict[str, object] = orjson.loads(to_json(account))
+    return stored
 
-    @classmethod
-    def kept(cls, answer: Mapping[str, Any]) -> Account:
-        """As it was answered before, by this release or another."""
-        fields: dict[str, Any] = {name: answer.get(name) for name in cls.__slots__}
-        return cls(**fields)
 
-    def as_json(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in self.__slots__}
+def from_stored(answer: Mapping[str, object]) -> AdminUser:
+    """An answer that was stored by this release or another: the fields of today, those unknown then as null."""
+    return cast(AdminUser, {name: answer.get(name) for name in AdminUser.__annotations__})

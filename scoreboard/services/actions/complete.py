@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from uuid import UUID
@@ -21,6 +21,7 @@ from scoreboard.store.actions import Action
 from scoreboard.store.audit import Origin
 from scoreboard.store.engine import Database
 from scoreboard.store.sessions import Caller
+from scoreboard.wire.answers import SettledAction
 
 # How often a waiting request looks at the row itself.
 _LOOK_S = 1.0
@@ -34,7 +35,7 @@ class Completed:
     """The action is accepted; ``outcome`` as ``outcome_json`` makes it, None while it is not settled."""
 
     action_id: UUID
-    outcome: Mapping[str, object] | None = None
+    outcome: SettledAction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class ActionCompletion:
         return None
 
 
-def told_outcome(stored: Action | None) -> dict[str, object] | None:
+def told_outcome(stored: Action | None) -> SettledAction | None:
     """The outcome of a stored action, None before it is told."""
     if stored is None or not stored.is_told:
         return None

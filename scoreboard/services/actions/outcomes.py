@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from scoreboard.domain.actions import State
 from scoreboard.store.actions import Action, Outcome
+from scoreboard.wire.answers import SettledAction
+from scoreboard.wire.events import as_reason_details
 
 
-def outcome_json(outcome: Outcome, previous_rank: int | None, rank: int | None) -> dict[str, object]:
+def outcome_json(outcome: Outcome, previous_rank: int | None, rank: int | None) -> SettledAction:
     """The outcome as a completion is answered; score and rank fields are None unless applied."""
     is_applied = outcome.state is State.APPLIED
     rank_change = previous_rank - rank if is_applied and previous_rank and rank else None
-    return {
-        "actionId": str(outcome.action_id),
-        "status": outcome.state.value,
-        "reason": outcome.reason,
-        "reasonDetails": outcome.reason_details,
-        "scoreIncrement": outcome.score_increment,
-        "previousScore": outcome.previous_score,
-        "newScore": outcome.new_score,
-        "previousRank": previous_rank if is_applied else None,
-        "rank": rank if is_applied else None,
-        "rankChange": rank_change,
-    }
+    return SettledAction(
+        actionId=outcome.action_id,
+        status=outcome.state,
+        reason=outcome.reason,
+        reasonDetails=as_reason_details(outcome.reason_details),
+        scoreIncrement=outcome.score_increment,
+        previousScore=outcome.previous_score,
+        newScore=outcome.new_score,
+        previousRank=previous_rank if is_applied else None,
+        rank=rank if is_applied else None,
+        rankChange=rank_change,
+    )
 
 
 def outcome_of(action: Action) -> Outcome:

@@ -9,7 +9,6 @@ from uuid import UUID
 import structlog
 
 from scoreboard.domain.actions import State
-from scoreboard.domain.events import Event, action_settled, rank_changed, score_updated
 from scoreboard.domain.standings import Standing
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.standings import Applied, Standings
@@ -20,6 +19,7 @@ from scoreboard.services.boards.publish import entries_after
 from scoreboard.store import actions, board, settlements, users
 from scoreboard.store.engine import Database
 from scoreboard.store.settlements import SettlementRanks
+from scoreboard.wire.events import Event, action_settled, rank_changed, score_updated
 
 log = structlog.get_logger(__name__)
 

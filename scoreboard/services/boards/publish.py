@@ -12,7 +12,6 @@ from uuid import UUID
 
 import structlog
 
-from scoreboard.domain.events import UpdatedUser, rank_changed, score_updated
 from scoreboard.domain.standings import TOP_SIZE
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.standings import Applied, Standings
@@ -20,6 +19,7 @@ from scoreboard.live.stream.events import Entry, EventLog, board_changed, for_us
 from scoreboard.store import users
 from scoreboard.store.engine import Database
 from scoreboard.store.users import StandingNote
+from scoreboard.wire.events import UpdatedUser, rank_changed, score_updated
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +94,7 @@ def entries_after(applied: Applied, increments: Mapping[UUID, int], *, told: Col
         entries += _pushed_aside(applied, movers)
     updated = _updated_user(applied, increments) if applied.is_whole else None
     if updated is not None:
-        entries.append(board_changed(updated.as_json()))
+        entries.append(board_changed(updated))
     elif (
         not applied.is_whole or applied.top_before[:TOP_SIZE] != applied.top_after[:TOP_SIZE] or _is_count_new(applied)
     ):
@@ -132,5 +132,10 @@ def _updated_user(applied: Applied, increments: Mapping[UUID, int]) -> UpdatedUs
     for move in reversed(applied.moves):
         best = min(move.old_rank or TOP_SIZE + 1, move.new_rank or TOP_SIZE + 1)
         if move.is_news and best <= TOP_SIZE:
-            return UpdatedUser(move.user_id, move.old_rank, move.new_rank, increments.get(move.user_id, 0))
+            return UpdatedUser(
+                userId=move.user_id,
+                oldRank=move.old_rank,
+                newRank=move.new_rank,
+                scoreChange=increments.get(move.user_id, 0),
+            )
     return None

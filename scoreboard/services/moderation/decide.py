@@ -14,7 +14,7 @@ from scoreboard.domain.actions import MAX_SAFE_INTEGER
 from scoreboard.domain.errors import InsufficientPermissions, NotFound, ValidationFailed
 from scoreboard.live.standings import Standings
 from scoreboard.live.stream.events import EventLog, user_ended
-from scoreboard.services.accounts.account import Account
+from scoreboard.services.accounts.account import from_stored, show_account, stored_form
 from scoreboard.services.boards.publish import publish_quietly, publish_standing
 from scoreboard.store import audit, idempotency, sessions, users
 from scoreboard.store import ledger as ledger_store
@@ -24,6 +24,7 @@ from scoreboard.store.idempotency import KeyedRequest
 from scoreboard.store.sessions import Caller
 from scoreboard.store.transactions import read_clock
 from scoreboard.store.users import User
+from scoreboard.wire.answers import AdminUser
 
 # Makes the change to a locked account in a transaction; None leaves it as it is.
 Change = Callable[[sa.Connection, User], User | None]
@@ -44,7 +45,7 @@ class Moderation:
     origin: Origin
     request: KeyedRequest | None = None
 
-    def ban(self, user_id: UUID, reason: str) -> Account:
+    def ban(self, user_id: UUID, reason: str) -> AdminUser:
         """Off the board, signed out, streams ended, all at once. Raises InsufficientPermissions for an admin."""
 
         def change(connection: sa.Connection, user: User) -> User | None:
@@ -60,7 +61,7 @@ class Moderation:
 
         return self._change(user_id, change, ends_streams=True)
 
-    def unban(self, user_id: UUID, reason: str) -> Account:
+    def unban(self, user_id: UUID, reason: str) -> AdminUser:
         """Back on the board with the score and place it has, and flagged if it was when it was banned."""
 
         def change(connection: sa.Connection, user: User) -> User | None:
@@ -73,15 +74,15 @@ class Moderation:
 
         return self._change(user_id, change)
 
-    def flag(self, user_id: UUID, reason: str) -> Account:
+    def flag(self, user_id: UUID, reason: str) -> AdminUser:
         """Mark as suspicious: one completion a minute from now on, or from the end of a ban on."""
         return self._judge(user_id, reason, "user.flagged", Status.FLAGGED)
 
-    def clear(self, user_id: UUID, reason: str) -> Account:
+    def clear(self, user_id: UUID, reason: str) -> AdminUser:
         """Take the suspicion back; a ban stays, and what it gives back in the end is an account that is not flagged."""
         return self._judge(user_id, reason, "user.cleared", Status.ACTIVE)
 
-    def _judge(self, user_id: UUID, reason: str, event: str, status: Status) -> Account:
+    def _judge(self, user_id: UUID, reason: str, event: str, status: Status) -> AdminUser:
         """Make the account flagged or active; that of a banned one waits for the end of the ban."""
 
         def change(connection: sa.Connection, user: User) -> User | None:
@@ -97,7 +98,7 @@ class Moderation:
 
         return self._change(user_id, change)
 
-    def adjust(self, user_id: UUID, amount: int, reason: str) -> Account:
+    def adjust(self, user_id: UUID, amount: int, reason: str) -> AdminUser:
         """Change a score by an amount, with a ledger entry. Raises ValidationFailed when it would leave its bounds."""
 
         def change(connection: sa.Connection, user: User) -> User:
@@ -131,18 +132,18 @@ class Moderation:
 
         return self._change(user_id, change)
 
-    def _change(self, user_id: UUID, change: Change, *, ends_streams: bool = False) -> Account:
+    def _change(self, user_id: UUID, change: Change, *, ends_streams: bool = False) -> AdminUser:
         """Lock the account, change it and keep the answer in one transaction, then tell of it if anything changed."""
         with self.database.write() as connection:
             if self.request is not None and (kept := idempotency.claim(connection, self.request)) is not None:
-                return Account.kept(kept)
+                return from_stored(kept)
             user = users.lock_user(connection, user_id)
             if user is None:
                 raise NotFound("There is no such account.")
             changed = change(connection, user)
-            account = Account.of(changed or user)
+            account = show_account(changed or user)
             if self.request is not None:
-                idempotency.keep_answer(connection, self.request, account.as_json())
+                idempotency.keep_answer(connection, self.request, stored_form(account))
         if changed is not None:
             if ends_streams:
                 publish_quietly(self.events, [user_ended(user_id)])

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from flask import current_app
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 from werkzeug.routing import Rule
 
 from scoreboard import __version__
 from scoreboard.domain import errors
 from scoreboard.domain.errors import ScoreboardError
 from scoreboard.web.api.errors import HTTP_CODES, STATUS
-from scoreboard.web.api.field_docs import FIELDS, HEADERS, RESPONSE_HEADERS
-from scoreboard.web.api.refusals import INTERNAL_ERROR
-from scoreboard.web.api.responses import STREAM_EVENTS, SignIn
+from scoreboard.web.api.header_docs import HEADERS, RESPONSE_HEADERS
+from scoreboard.web.api.refusals import INTERNAL_ERROR, Error
+from scoreboard.web.api.responses import SignIn
 from scoreboard.web.door.operation import Access, Operation
+from scoreboard.wire import fields
+from scoreboard.wire.events import STREAM_EVENTS
 
 # Answered for every path that has a GET, or at all.
 _BY_FLASK = {"HEAD", "OPTIONS"}
@@ -31,6 +34,8 @@ _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.ADMIN: _SECURED,
 }
 _STREAM = "text/event-stream"
+#: What stands in paths, by the names of the routes.
+_IN_PATHS: dict[str, Any] = {"user_id": fields.UserId, "action_id": fields.ActionId}
 _LIMIT_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -68,7 +73,7 @@ def _document() -> dict[str, Any]:
         "servers": [{"url": "/", "description": "the service that this document comes from"}],
         "paths": paths,
         "components": {
-            "schemas": {**_schemas([declared for _, _, declared in operations]), **_error_schemas()},
+            "schemas": {**_answer_schemas([declared for _, _, declared in operations]), **_error_schemas()},
             "headers": {name: _header(*each) for name, each in RESPONSE_HEADERS.items()},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -78,63 +83,43 @@ def _document() -> dict[str, Any]:
     }
 
 
-def _schemas(operations: list[Operation]) -> dict[str, Any]:
-    incoming = {each.body for each in operations if each.body}
-    outgoing = {model for each in operations for model in (each.answer, *each.also.values()) if model}
-    models: list[tuple[type[BaseModel], Any]] = [(model, "validation") for model in incoming]
-    models += [(model, "serialization") for model in {*outgoing, *STREAM_EVENTS.values()}]
-    models.sort(key=lambda each: each[0].__name__)
-    _, definitions = models_json_schema(models, by_alias=True, ref_template=_REF)
-    schemas = dict(definitions["$defs"])
-    for owner, schema in schemas.items():
-        for name, shape in schema.get("properties", {}).items():
-            _explain(owner, name, shape)
+def _answer_schemas(operations: list[Operation]) -> dict[str, Any]:
+    """Of bodies, answers and events."""
+    incoming = {operation.body for operation in operations if operation.body}
+    outgoing = {model for operation in operations for model in (operation.answer, *operation.also.values()) if model}
+    schemas = _schemas(incoming, "validation") | _schemas({*outgoing, *STREAM_EVENTS.values()}, "serialization")
+    for schema in schemas.values():
+        # What an answer's model doesn't name is never in the answer.
+        schema["additionalProperties"] = False
+        for shape in schema.get("properties", {}).values():
             # Generators take a field with a default for one that is always there.
             shape.pop("default", None)
+    return dict(sorted(schemas.items()))
+
+
+def _schemas(models: Iterable[type[Any]], mode: JsonSchemaMode) -> dict[str, Any]:
+    """The schemas of these models and of what is in them, by name."""
+    described = [
+        (model.__name__, mode, TypeAdapter(model)) for model in sorted(models, key=lambda model: model.__name__)
+    ]
+    _, definitions = TypeAdapter.json_schemas(described, ref_template=_REF)
+    schemas: dict[str, Any] = definitions["$defs"]
     return schemas
 
 
-def _explain(owner: str, name: str, shape: dict[str, Any]) -> None:
-    """Give a field or parameter words and an example, where its model has none of its own."""
-    text, example = FIELDS.get(f"{owner}.{name}") or FIELDS[name]
-    shape.setdefault("description", text)
-    shape.setdefault("examples", [example])
-
-
 def _error_schemas() -> dict[str, Any]:
+    schemas = _schemas([Error], "serialization")
     codes = {kind.code for kind in STATUS} | {code for code, _ in HTTP_CODES.values()} | {INTERNAL_ERROR[0]}
-    error = {
-        "type": "object",
-        "required": ["code", "message", "details"],
-        "properties": {
-            "code": {"$ref": _REF.format(model="ErrorCode"), "description": "decide by this"},
-            "message": {
-                "type": "string",
-                "description": FIELDS["message"].text,
-                "examples": ["This does not exist, or it is not yours."],
-            },
-            "details": {
-                "type": "object",
-                "description": "more about it; of VALIDATION_FAILED in `fields` what is wrong with each",
-                "examples": [{"fields": {"amount": "must not be 0"}}],
-            },
-        },
+    schemas["ErrorInfo"]["properties"]["code"] = {
+        "$ref": _REF.format(model="ErrorCode"),
+        "description": schemas["ErrorInfo"]["properties"]["code"]["description"],
     }
-    properties: dict[str, Any] = {
-        "success": {"const": False, "type": "boolean"},
-        "error": {"$ref": _REF.format(model="ErrorInfo")},
+    schemas["ErrorCode"] = {
+        "type": "string",
+        "enum": sorted(codes),
+        "description": "what was refused; docs/api.md says when. There may be more one day",
     }
-    for name, shape in properties.items():
-        _explain("Error", name, shape)
-    return {
-        "Error": {"type": "object", "required": ["success", "error"], "properties": properties},
-        "ErrorInfo": error,
-        "ErrorCode": {
-            "type": "string",
-            "enum": sorted(codes),
-            "description": "what was refused; docs/api.md says when. There may be more one day",
-        },
-    }
+    return schemas
 
 
 def _header(text: str, schema: dict[str, Any], example: object) -> dict[str, Any]:
@@ -150,8 +135,8 @@ def _operation(rule: Rule, method: str, declared: Operation) -> dict[str, Any]:
         "security": _SECURITY[declared.access],
         "x-access": declared.access.value,
         "parameters": [
-            *_path_parameters(name, rule),
-            *_query_parameters(name, declared),
+            *_path_parameters(rule),
+            *_query_parameters(declared),
             *_header_parameters(method, declared),
         ],
         "responses": _responses(declared),
@@ -164,24 +149,25 @@ def _operation(rule: Rule, method: str, declared: Operation) -> dict[str, Any]:
     return shown
 
 
-def _path_parameters(operation: str, rule: Rule) -> list[dict[str, Any]]:
-    schema = {"type": "string", "format": "uuid"}
-    return [_parameter(operation, _camel(name), "path", True, dict(schema)) for name in sorted(rule.arguments)]
+def _path_parameters(rule: Rule) -> list[dict[str, Any]]:
+    return [
+        _parameter(_camel(name), "path", is_required=True, shape=TypeAdapter(_IN_PATHS[name]).json_schema())
+        for name in sorted(rule.arguments)
+    ]
 
 
-def _query_parameters(operation: str, declared: Operation) -> list[dict[str, Any]]:
+def _query_parameters(declared: Operation) -> list[dict[str, Any]]:
     if declared.query is None:
         return []
     schema = declared.query.model_json_schema(by_alias=True)
     required = schema.get("required", [])
     return [
-        _parameter(operation, name, "query", name in required, shape)
+        _parameter(name, "query", is_required=name in required, shape=shape)
         for name, shape in schema.get("properties", {}).items()
     ]
 
 
-def _parameter(operation: str, name: str, place: str, is_required: bool, shape: dict[str, Any]) -> dict[str, Any]:
-    _explain(operation, name, shape)
+def _parameter(name: str, place: str, *, is_required: bool, shape: dict[str, Any]) -> dict[str, Any]:
     if shape.get("default", ...) is None:
         del shape["default"]
         shape = _without_null(shape)
@@ -269,7 +255,7 @@ def _possible_errors(declared: Operation) -> list[type[ScoreboardError]]:
     return [*possible, errors.ServiceUnavailable]
 
 
-def _success(model: type[BaseModel] | None, media_type: str) -> dict[str, Any]:
+def _success(model: type[Any] | None, media_type: str) -> dict[str, Any]:
     if model is None:
         content: dict[str, Any] = {"schema": {"type": "string"}}
         if media_type == _STREAM:

@@ -14,6 +14,15 @@ from scoreboard.domain.accounts import PASSWORD_MAX, PASSWORD_MIN, USERNAME_MAX,
 from scoreboard.domain.actions import DATA_MAX_BYTES, MAX_SAFE_INTEGER
 from scoreboard.domain.characters import find_refused_in_text, is_visible
 from scoreboard.services.actions.tokens import TOKEN_MAX_LENGTH
+from scoreboard.wire import fields
+from scoreboard.wire.fields import (
+    EXAMPLE_ACTION_ID,
+    EXAMPLE_SEALED_TOKEN,
+    EXAMPLE_TIME,
+    EXAMPLE_TOKEN,
+    EXAMPLE_USER_ID,
+    about,
+)
 
 # Longer ones than RFC 5321 allows are not addresses.
 _EMAIL_MAX = 254
@@ -100,12 +109,20 @@ def in_utc(value: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
 Id = Annotated[UUID, BeforeValidator(_parse_uuid)]
+_EXAMPLE_PROOF = {"completionTime": 4200, "checksum": "a195642d" * 8}
 Email = Annotated[
     str, Field(max_length=_EMAIL_MAX, json_schema_extra={"format": "email"}), AfterValidator(_check_email)
 ]
-Reason = Annotated[str, Field(min_length=1, max_length=_REASON_MAX), AfterValidator(_check_reason)]
+Reason = Annotated[
+    str,
+    Field(min_length=1, max_length=_REASON_MAX),
+    AfterValidator(_check_reason),
+    about("the reason; may be null", "a prize"),
+]
 SafeInteger = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
-Limit = Annotated[int, Field(ge=1, le=100)]
+Limit = Annotated[int, Field(ge=1, le=100), about("number of rows at most, 1 to 100", 20)]
+OnBehalfOf = Annotated[Id | None, about("the player a system account acts for", EXAMPLE_USER_ID)]
+Cookies = Annotated[bool, about("set HttpOnly cookies too, for browsers", False)]
 
 
 # -- requests -----------------------------------------------------------------
@@ -116,48 +133,63 @@ class Register(Request):
         # Composed characters count once, so more may come in; the description states the rule.
         max_length=4 * USERNAME_MAX,
         description=f"{USERNAME_MIN} to {USERNAME_MAX} characters, any script",
+        examples=["ada"],
         json_schema_extra={"minLength": USERNAME_MIN, "maxLength": USERNAME_MAX},
     )
-    email: Email | None = Field(None, description="optional; nothing is sent to it")
+    email: Annotated[Email | None, about("optional; nothing is sent to it", "ada@example.org")] = None
     password: str = Field(
         max_length=4 * PASSWORD_MAX,
         description=f"{PASSWORD_MIN} to {PASSWORD_MAX} characters, none of the commonest passwords",
+        examples=["correct horse battery"],
         json_schema_extra={"minLength": PASSWORD_MIN, "maxLength": PASSWORD_MAX},
     )
-    cookies: bool = Field(False, description="set HttpOnly cookies too, for browsers")
+    cookies: Cookies = False
 
 
 class Login(Request):
-    username: Annotated[str, AfterValidator(_no_nul)] = Field(min_length=1, max_length=4 * USERNAME_MAX)
-    password: str = Field(min_length=1, max_length=4 * PASSWORD_MAX)
-    cookies: bool = Field(False, description="set HttpOnly cookies too, for browsers")
+    username: Annotated[fields.Username, AfterValidator(_no_nul)] = Field(min_length=1, max_length=4 * USERNAME_MAX)
+    password: Annotated[str, about("the password", "correct horse battery")] = Field(
+        min_length=1, max_length=4 * PASSWORD_MAX
+    )
+    cookies: Cookies = False
 
 
 class Refresh(Request):
-    refresh_token: str | None = Field(None, max_length=4096, description="may come as bearer token or cookie instead")
+    refresh_token: Annotated[str | None, about("may come as bearer token or cookie instead", EXAMPLE_TOKEN)] = Field(
+        None, max_length=4096
+    )
 
 
 class ActionRequest(Request):
-    action_type: str = Field(min_length=1, max_length=50)
-    metadata: Annotated[dict[str, Any], AfterValidator(_no_nul_inside)] = Field(default_factory=dict)
-    on_behalf_of: Id | None = Field(None, description="the player a system account acts for")
+    action_type: fields.ActionTypeCode = Field(min_length=1, max_length=50)
+    metadata: Annotated[
+        dict[str, Any],
+        AfterValidator(_no_nul_inside),
+        about("description of the action, by the type's `metadataSchema`", {"difficulty": "easy"}),
+    ] = Field(default_factory=dict)
+    on_behalf_of: OnBehalfOf = None
 
 
 class ProofBody(Request):
-    completion_time: SafeInteger = Field(description="milliseconds, by the client's own clock")
-    checksum: str = Field(
-        pattern="^[0-9a-f]{64}$",
-        description="hex HMAC-SHA256 keyed with proofKey over actionId:completionTime:points:data",
-    )
-    points: SafeInteger | None = None
-    data: Annotated[str, AfterValidator(_check_data)] | None = Field(None, description="at most 2,048 bytes of UTF-8")
+    completion_time: Annotated[SafeInteger, about("milliseconds, by the client's own clock", 4200)]
+    checksum: Annotated[
+        str,
+        about(
+            "hex HMAC-SHA256 keyed with proofKey over actionId:completionTime:points:data",
+            _EXAMPLE_PROOF["checksum"],
+        ),
+    ] = Field(pattern="^[0-9a-f]{64}$")
+    points: Annotated[SafeInteger | None, about("the points reached, for types whose points are reported", 87)] = None
+    data: Annotated[
+        Annotated[str, AfterValidator(_check_data)] | None, about("at most 2,048 bytes of UTF-8", "lap 3")
+    ] = None
 
 
 class ActionCompletion(Request):
-    action_id: Id
-    action_token: str = Field(min_length=1, max_length=TOKEN_MAX_LENGTH)
-    proof: ProofBody
-    on_behalf_of: Id | None = Field(None, description="the player a system account acts for")
+    action_id: Annotated[Id, about("the action", EXAMPLE_ACTION_ID)]
+    action_token: fields.ActionToken = Field(min_length=1, max_length=TOKEN_MAX_LENGTH)
+    proof: Annotated[ProofBody, about("the proof that the action was done", _EXAMPLE_PROOF)]
+    on_behalf_of: OnBehalfOf = None
 
 
 class ReasonBody(Request):
@@ -165,7 +197,7 @@ class ReasonBody(Request):
 
 
 class Adjustment(Request):
-    amount: Annotated[int, Field(ge=-MAX_SAFE_INTEGER, le=MAX_SAFE_INTEGER)] = Field(description="points to add; not 0")
+    amount: Annotated[int, Field(ge=-MAX_SAFE_INTEGER, le=MAX_SAFE_INTEGER), about("points to add; not 0", 25)]
     reason: Reason
 
 
@@ -178,36 +210,48 @@ class NoQuery(Query):
 
 class BoardQuery(Query):
     limit: Limit = 10
-    offset: int = Field(0, ge=0, le=MAX_SAFE_INTEGER // 2)
+    offset: Annotated[int, about("how many rows to skip", 0)] = Field(0, ge=0, le=MAX_SAFE_INTEGER // 2)
 
 
 class AroundQuery(Query):
-    radius: int = Field(5, ge=0, le=50)
+    radius: Annotated[int, about("how many rows on each side, 0 to 50", 5)] = Field(5, ge=0, le=50)
 
 
 class StreamQuery(Query):
     # An EventSource gives up for good on a refusal: unknown and repeated names are ignored, and no value is too long.
     model_config = ConfigDict(extra="ignore")
 
-    ticket: str | None = None
-    last_event_id: str | None = None
-    refusals: str | None = Field(
-        None, description="`event`: a 401, 403, 429 or 503 comes as a stream of one event, `refused`, which ends then"
-    )
+    ticket: Annotated[str | None, about("opens a stream as the user that requested it", EXAMPLE_SEALED_TOKEN)] = None
+    last_event_id: Annotated[
+        str | None, about("the last id that was received; the header `Last-Event-ID` wins", "1795788309250:42")
+    ] = None
+    refusals: Annotated[
+        str | None,
+        about("`event`: a 401, 403, 429 or 503 comes as a stream of one event, `refused`, which ends then", "event"),
+    ] = None
 
 
 class PageQuery(Query):
-    cursor: Annotated[str, Field(max_length=200)] | None = None
+    cursor: Annotated[
+        Annotated[str, Field(max_length=200)] | None,
+        about("where to go on: `nextCursor` of the page before", "WzE3XQ"),
+    ] = None
     limit: Limit = 20
 
 
+# Part of a name or an event's name; PostgreSQL takes no NUL.
+_Search = Annotated[str, Field(max_length=100), AfterValidator(_no_nul)]
+
+
 class UsersQuery(PageQuery):
-    q: Annotated[str, Field(max_length=100), AfterValidator(_no_nul)] | None = None
-    status: Literal["active", "flagged", "banned"] | None = None
+    q: Annotated[_Search | None, about("part of a user name or an e-mail address", "ada")] = None
+    status: Annotated[
+        Literal["active", "flagged", "banned"] | None, about("only accounts of this status", "flagged")
+    ] = None
 
 
 class AuditQuery(PageQuery):
-    event: Annotated[str, Field(max_length=100), AfterValidator(_no_nul)] | None = None
-    user_id: UUID | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    event: Annotated[_Search | None, about("kind of event, dotted lower case", "user.banned")] = None
+    user_id: Annotated[UUID | None, about("the actor or the target", EXAMPLE_USER_ID)] = None
+    since: Annotated[Moment | None, about("from this moment on", EXAMPLE_TIME)] = None
+    until: Annotated[Moment | None, about("before this moment", EXAMPLE_TIME)] = None

@@ -1,337 +1,235 @@
-"""What goes out, as models: they make the OpenAPI description, and tests hold the answers against them."""
+"""What goes out, as models: views build answers of them, and the OpenAPI description is made of them.
+
+The order of the fields is their order on the wire. What services and the stream say too is in ``scoreboard.wire``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from typing_extensions import TypedDict
+
+from scoreboard.wire import fields
+from scoreboard.wire.answers import AdminUser as AdminUser
+from scoreboard.wire.answers import SettledAction
+from scoreboard.wire.events import OptionalReasonDetails, Rows
+from scoreboard.wire.fields import EXAMPLE_TIME, EXAMPLE_TOKEN, EXAMPLE_USER_ID, about
+
+# -- sign-ins -----------------------------------------------------------------
 
 
-class Answer(BaseModel):
-    """Part of an answer."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
-
-
-Role = Literal["user", "admin", "system"]
-Status = Literal["active", "flagged", "banned"]
-ActionStatus = Literal["issued", "accepted", "applied", "held", "rejected", "expired", "failed"]
+class SignedInUser(TypedDict):
+    id: fields.AccountId
+    username: fields.Username
+    role: fields.Role
+    score: fields.Score
 
 
-class SignedInUser(Answer):
-    id: UUID
-    username: str
-    role: Role
-    score: int
+_SIGNED_IN = {"id": EXAMPLE_USER_ID, "username": "ada", "role": "user", "score": 120}
 
 
-class SignIn(Answer):
-    access_token: str
-    refresh_token: str
-    expires_in: int = Field(description="seconds until the access token ends")
-    user: SignedInUser
+class SignIn(TypedDict):
+    accessToken: Annotated[str, about("bearer token of every call", EXAMPLE_TOKEN)]
+    refreshToken: Annotated[str, about("buys the next pair of tokens, once", EXAMPLE_TOKEN)]
+    expiresIn: Annotated[int, about("seconds until the access token ends", 3600)]
+    user: Annotated[SignedInUser, about("the signed-in account", _SIGNED_IN)]
 
 
-class Nothing(Answer):
+class Nothing(TypedDict):
     pass
 
 
-class PointsInfo(Answer):
-    kind: Literal["fixed", "computed", "reported"]
-    value: int | None = Field(None, description="of fixed points")
-    base: float | None = Field(
-        None, description="of computed points: times a factor per name in multiply, rounded down"
-    )
-    multiply: dict[str, dict[str, float] | None] | None = Field(
-        None, description="metadata name → factor by value; null: the metadata number itself"
-    )
-    maximum: int
-
-
-TimesBy = dict[str, dict[str, int]]
-
-
-class SpeedInfo(Answer):
-    full_ms: int | None = Field(description="up to this time all points count; null where fullMsBy tells")
-    full_ms_by: TimesBy | None = Field(description="metadata name → time by value")
-    least_ms: int | None = Field(description="from this time on only the least share; null where leastMsBy tells")
-    least_ms_by: TimesBy | None = Field(description="metadata name → time by value")
-    least: float = Field(description="the share of the points that is left from leastMs on")
-
-
-class ActionTypeInfo(Answer):
-    code: str
-    title: str
-    points: PointsInfo
-    min_time_ms: int = Field(description="the least time that any metadata allows")
-    min_time_ms_by: TimesBy | None = Field(
-        description="metadata name → least time by value; null if there is one time for all"
-    )
-    max_time_ms: int
-    speed: SpeedInfo | None = Field(
-        description="fall of the points with time, by the service’s clock; null if they don’t fall"
-    )
-    metadata_schema: dict[str, Any]
-
-
-class ActionTypes(Answer):
-    types: list[ActionTypeInfo]
-
-
-class IssuedAction(Answer):
-    action_id: UUID
-    action_token: str
-    proof_key: str
-    issued_at: datetime
-    expires_at: datetime
-    max_points: int
-
-
-class Accepted(Answer):
-    action_id: UUID
-    status: Literal["accepted"]
-    status_url: str
-
-
-class ReasonDetails(Answer):
-    """Which bound was broken, and by how much."""
-
-    clock: Literal["server", "client"] = Field(
-        description="clock that measured: the server's own, or the client's claim"
-    )
-    bound: Literal["minimum", "maximum"] = Field(description="minimum: it was too quick; maximum: it took too long")
-    bound_ms: int = Field(description="the bound, in milliseconds")
-    actual_ms: int = Field(description="what was measured, in milliseconds")
-
+# -- actions ------------------------------------------------------------------
+
+
+class PointsInfo(TypedDict):
+    kind: Annotated[Literal["fixed", "computed", "reported"], about("kind of points", "computed")]
+    maximum: Annotated[int, about("the most that an action of this type can bring", 100)]
+    value: NotRequired[Annotated[int | None, about("of fixed points", 1)]]
+    base: NotRequired[
+        Annotated[float | None, about("of computed points: times a factor per name in multiply, rounded down", 10.0)]
+    ]
+    multiply: NotRequired[
+        Annotated[
+            Mapping[str, Mapping[str, float] | None] | None,
+            about(
+                "metadata name → factor by value; null: the metadata number itself",
+                {"difficulty": {"easy": 1.0, "hard": 5.0}},
+            ),
+        ]
+    ]
+
+
+#: A time in milliseconds for each value of one metadata property.
+TimesBy = Mapping[str, Mapping[str, int]]
+
+
+class SpeedInfo(TypedDict):
+    fullMs: Annotated[int | None, about("up to this time all points count; null where fullMsBy tells", 4000)]
+    fullMsBy: Annotated[TimesBy | None, about("metadata name → time by value", {"difficulty": {"easy": 4000}})]
+    leastMs: Annotated[int | None, about("from this time on only the least share; null where leastMsBy tells", 20000)]
+    leastMsBy: Annotated[TimesBy | None, about("metadata name → time by value", {"difficulty": {"easy": 20000}})]
+    least: Annotated[float, about("the share of the points that is left from leastMs on", 0.5)]
 
-class Outcome(Answer):
-    action_id: UUID
-    status: ActionStatus
-    status_url: str
-    reason: str | None
-    reason_details: ReasonDetails | None = Field(description="the broken bound; null for other reasons")
-    score_increment: int | None
-    previous_score: int | None
-    new_score: int | None
-    previous_rank: int | None
-    rank: int | None
-    rank_change: int | None = Field(description="previous rank minus new rank: positive is up")
 
+class ActionTypeInfo(TypedDict):
+    code: Annotated[str, about("the action type's code", "COMPLETE_LEVEL")]
+    title: Annotated[str, about("for people", "Complete a level")]
+    points: Annotated[PointsInfo, about("the worth of a completion", {"kind": "fixed", "value": 1, "maximum": 1})]
+    minTimeMs: Annotated[int, about("the least time that any metadata allows", 1000)]
+    minTimeMsBy: Annotated[
+        TimesBy | None,
+        about("metadata name → least time by value; null if there is one time for all", {"difficulty": {"easy": 1000}}),
+    ]
+    maxTimeMs: Annotated[int, about("the longest time, in milliseconds, by either clock", 300000)]
+    speed: Annotated[
+        SpeedInfo | None,
+        about("fall of the points with time, by the service’s clock; null if they don’t fall", None),
+    ]
+    metadataSchema: Annotated[Mapping[str, Any], about("JSON Schema of the metadata", {"type": "object"})]
 
-class ActionInfo(Answer):
-    action_id: UUID
-    action_type: str
-    status: ActionStatus
-    reason: str | None
-    reason_details: ReasonDetails | None = Field(description="the broken bound; null for other reasons")
-    issued_at: datetime
-    accepted_at: datetime | None
-    settled_at: datetime | None
-    score_increment: int | None
-    previous_score: int | None
-    new_score: int | None
-    rank: int | None
-    data: str | None = Field(description="what came with the proof")
 
+class ActionTypes(TypedDict):
+    types: Annotated[list[ActionTypeInfo], about("the catalogue", [])]
 
-class BoardRow(Answer):
-    rank: int
-    user_id: UUID
-    username: str
-    score: int
-    updated_at: datetime
+
+class IssuedAction(TypedDict):
+    actionId: fields.ActionId
+    actionToken: fields.ActionToken
+    proofKey: Annotated[str, about("key of the proof's checksum, as UTF-8", "r8o5ljzS8SgtseXyNsalU24teVxWtFHy")]
+    issuedAt: fields.IssuedAt
+    expiresAt: Annotated[datetime, about("end of the token's life", EXAMPLE_TIME)]
+    maxPoints: Annotated[int, about("the most that this action can bring", 10)]
 
 
-class BoardInfo(Answer):
-    leaderboard: list[BoardRow]
-    total_players: int
-    last_updated: datetime
-    version: int
+class Accepted(TypedDict):
+    actionId: fields.ActionId
+    status: Annotated[Literal["accepted"], about("committed, and settled soon", "accepted")]
+    statusUrl: fields.StatusUrl
 
 
-class UpdatedUser(Answer):
-    user_id: UUID
-    old_rank: int | None
-    new_rank: int | None
-    score_change: int
+class Outcome(SettledAction):
+    statusUrl: fields.StatusUrl  # noqa: N815 - ruff doesn't see that the base is a TypedDict
 
 
-class LeaderboardInitialEvent(Answer):
-    """`leaderboard:initial`, to all streams on connecting."""
+class ActionInfo(TypedDict):
+    actionId: fields.ActionId
+    actionType: fields.ActionTypeCode
+    status: fields.ActionStatus
+    reason: fields.ReasonCode
+    reasonDetails: OptionalReasonDetails
+    issuedAt: fields.IssuedAt
+    acceptedAt: Annotated[datetime | None, about("time at which the completion was accepted", EXAMPLE_TIME)]
+    settledAt: Annotated[datetime | None, about("time at which its outcome was decided", EXAMPLE_TIME)]
+    scoreIncrement: fields.ScoreIncrement
+    previousScore: fields.OptionalPreviousScore
+    newScore: fields.OptionalNewScore
+    rank: fields.OptionalRank
+    data: Annotated[str | None, about("what came with the proof", "lap 3")]
 
-    leaderboard: list[BoardRow]
-    version: int
-    updated_at: datetime
-    total_players: int
 
+# -- the board, the stream, players -------------------------------------------
 
-class LeaderboardUpdateEvent(LeaderboardInitialEvent):
-    """`leaderboard:update`, to all streams when the first ten change."""
 
-    updated_user: UpdatedUser | None
+class BoardInfo(TypedDict):
+    leaderboard: Rows
+    totalPlayers: fields.TotalPlayers
+    lastUpdated: fields.LastUpdated
+    version: fields.Version
 
 
-class ActionResultEvent(Answer):
-    """`action:result`, to the player."""
+class Ticket(TypedDict):
+    ticket: fields.StreamTicket
+    expiresIn: fields.ExpiresIn
 
-    action_id: UUID
-    status: ActionStatus
-    reason: str | None
-    reason_details: ReasonDetails | None = Field(None, description="the broken bound; only with those reasons")
-    score_increment: int | None
-    new_score: int | None
-    rank: int | None
 
+class ScoreInfo(TypedDict):
+    userId: fields.UserId
+    username: fields.Username
+    score: fields.Score
+    rank: fields.OptionalRank
+    percentile: Annotated[float | None, about("players below ÷ (players − 1) × 100; 100 when alone", 87.5)]
+    totalActions: fields.TotalActions
+    lastUpdated: fields.LastUpdated
 
-class ScoreUpdateEvent(Answer):
-    """`score:update`, to the player."""
 
-    user_id: UUID
-    old_score: int
-    new_score: int
-    increment: int
-    new_rank: int | None
+class HistoryItem(TypedDict):
+    actionId: Annotated[UUID | None, about("null for an adjustment", fields.EXAMPLE_ACTION_ID)]
+    actionType: fields.OptionalActionTypeCode
+    previousScore: fields.PreviousScore
+    increment: fields.Increment
+    newScore: fields.NewScore
+    reason: fields.OptionalReason
+    at: fields.HappenedAt
 
 
-class RankChangeEvent(Answer):
-    """`rank:change`, to the player."""
+_PAGE = about("this page, newest first", [])
 
-    user_id: UUID
-    old_rank: int | None
-    new_rank: int | None
-    entered_top10: bool = Field(alias="enteredTop10")
-    left_top10: bool = Field(alias="leftTop10")
 
+class HistoryPage(TypedDict):
+    items: Annotated[list[HistoryItem], _PAGE]
+    nextCursor: fields.NextCursor
 
-class ResetEvent(Answer):
-    """`reset`: something was missed that is gone; read again what you keep."""
 
-    reason: str
+# -- administration -----------------------------------------------------------
 
 
-class HeartbeatEvent(Answer):
-    """`heartbeat`, to all streams at a steady pace."""
+class AdminUsersPage(TypedDict):
+    items: Annotated[list[AdminUser], _PAGE]
+    nextCursor: fields.NextCursor
 
-    version: int
 
+class AuditItem(TypedDict):
+    id: Annotated[int | UUID, about("a number; of action.applied the action's id", 17)]
+    at: fields.HappenedAt
+    event: fields.EventKind
+    actorId: Annotated[UUID | None, about("the account that did it; null for the service itself", EXAMPLE_USER_ID)]
+    targetId: Annotated[UUID | None, about("the account that was acted upon; null if there is none", EXAMPLE_USER_ID)]
+    ip: Annotated[
+        str | None, about("the client's address, found behind the trusted proxies; null if unknown", "192.0.2.7")
+    ]
+    userAgent: Annotated[str | None, about("the client's `User-Agent`", "Mozilla/5.0")]
+    result: Annotated[str, about("success, denied or error", "success")]
+    risk: Annotated[float | None, about("0 to 1; null if it was not judged", 0.6)]
+    details: fields.Details
 
-class RefusedEvent(Answer):
-    """`refused`: the only event of a stream that was refused, where `refusals=event` asked for it."""
 
-    status: int = Field(description="the status of the refusal")
-    code: str = Field(description="its code, as in `error.code`")
-    message: str
-    details: dict[str, Any]
-    retry_after: int | None = Field(description="in how many seconds to try again; null where that would not help")
+class AuditPage(TypedDict):
+    items: Annotated[list[AuditItem], _PAGE]
+    nextCursor: fields.NextCursor
 
 
-#: By the name of the event.
-STREAM_EVENTS: dict[str, type[Answer]] = {
-    "leaderboard:initial": LeaderboardInitialEvent,
-    "leaderboard:update": LeaderboardUpdateEvent,
-    "action:result": ActionResultEvent,
-    "score:update": ScoreUpdateEvent,
-    "rank:change": RankChangeEvent,
-    "reset": ResetEvent,
-    "heartbeat": HeartbeatEvent,
-    "refused": RefusedEvent,
-}
+class RebuildStarted(TypedDict):
+    status: Annotated[Literal["started"], about("a worker does it", "started")]
 
 
-class Ticket(Answer):
-    ticket: str
-    expires_in: int
+class Stats(TypedDict):
+    players: Annotated[int, about("number of players on the board", 120)]
+    accounts: Annotated[dict[str, int], about("accounts by status", {"active": 120, "flagged": 2, "banned": 1})]
+    streamsHere: Annotated[int, about("open streams of the web process that answered", 12)]
+    unsettled: Annotated[int, about("accepted actions that are not settled yet", 0)]
+    oldestUnsettledS: Annotated[float, about("age of the oldest accepted action that is not settled, in seconds", 0.04)]
+    unannounced: Annotated[int, about("settled actions that are not announced yet", 0)]
+    boardVersion: Annotated[int, about("the board's version now", 1795788309250000)]
 
 
-class ScoreInfo(Answer):
-    user_id: UUID
-    username: str
-    score: int
-    rank: int | None
-    percentile: float | None = Field(description="players below ÷ (players − 1) × 100; 100 when alone")
-    total_actions: int
-    last_updated: datetime
+# -- operations ---------------------------------------------------------------
 
 
-class HistoryItem(Answer):
-    action_id: UUID | None = Field(description="null for an adjustment")
-    action_type: str | None
-    previous_score: int
-    increment: int
-    new_score: int
-    reason: str | None
-    at: datetime
+class Health(TypedDict):
+    status: Annotated[Literal["ok", "degraded"], about("whether it can serve", "ok")]
 
 
-class HistoryPage(Answer):
-    items: list[HistoryItem]
-    next_cursor: str | None
+class PartInfo(TypedDict):
+    status: Annotated[Literal["ok", "degraded", "down"], about("state of this dependency", "ok")]
+    latencyMs: Annotated[float | None, about("how long it took to answer, in milliseconds", 0.8)]
+    detail: Annotated[str | None, about("details of its state; may be null", "no answer within 3 s")]
 
 
-class AdminUser(Answer):
-    id: UUID
-    username: str
-    email: str | None
-    role: Role
-    status: Status
-    is_hidden: bool
-    score: int
-    total_actions: int
-    last_action_at: datetime | None
-    created_at: datetime
-
-
-class AdminUsersPage(Answer):
-    items: list[AdminUser]
-    next_cursor: str | None
-
-
-class AuditItem(Answer):
-    id: int | UUID = Field(description="a number; of action.applied the action's id")
-    at: datetime
-    event: str
-    actor_id: UUID | None
-    target_id: UUID | None
-    ip: str | None
-    user_agent: str | None
-    result: str
-    risk: float | None
-    details: dict[str, Any]
-
-
-class AuditPage(Answer):
-    items: list[AuditItem]
-    next_cursor: str | None
-
-
-class RebuildStarted(Answer):
-    status: Literal["started"]
-
-
-class Stats(Answer):
-    players: int
-    accounts: dict[str, int]
-    streams_here: int = Field(description="open streams of the web process that answered")
-    unsettled: int
-    oldest_unsettled_s: float
-    unannounced: int
-    board_version: int
-
-
-class Health(Answer):
-    status: Literal["ok", "degraded"]
-
-
-class PartInfo(Answer):
-    status: Literal["ok", "degraded", "down"]
-    latency_ms: float | None
-    detail: str | None
-
-
-class DetailedHealth(Answer):
-    status: Literal["ok", "degraded"]
-    version: str
-    parts: dict[str, PartInfo]
+class DetailedHealth(TypedDict):
+    status: Annotated[Literal["ok", "degraded"], about("whether it can serve, and does so in full", "ok")]
+    version: Annotated[str, about("of the service", "1.0.0")]
+    parts: Annotated[dict[str, PartInfo], about("by name: postgres, redis, broker, workers …", {})]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -31,14 +32,14 @@ class Operation:
     summary: str
     _: KW_ONLY
     access: Access
-    answer: type[BaseModel] | None
+    answer: type[Any] | None
     status: int = 200
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     limits: str | None = None
     errors: Sequence[type[ScoreboardError]] = ()
     # Other successful answers by status.
-    also: Mapping[int, type[BaseModel]] = field(default_factory=dict)
+    also: Mapping[int, type[Any]] = field(default_factory=dict)
     # The view's own words.
     description: str = ""
     is_unlimited: bool = False

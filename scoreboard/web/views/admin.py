@@ -13,7 +13,7 @@ from scoreboard.domain import errors
 from scoreboard.domain.accounts import Status, name_keys
 from scoreboard.domain.standings import iso
 from scoreboard.live.queue.app import request_rebuild
-from scoreboard.services.accounts.account import Account
+from scoreboard.services.accounts.account import show_account
 from scoreboard.services.boards.order_build import order_rebuild
 from scoreboard.services.moderation.decide import Moderation
 from scoreboard.services.upkeep.health import count_accounts, read_backlog
@@ -56,7 +56,7 @@ def search(call: Call[None, requests.UsersQuery]) -> Response:
     page = found[: call.query.limit]
     more = len(found) > call.query.limit
     next_cursor = encode_cursor(page[-1].created_at.isoformat(), page[-1].id.hex) if more else None
-    return answer({"items": [Account.of(user).as_json() for user in page], "nextCursor": next_cursor})
+    return answer({"items": [show_account(user) for user in page], "nextCursor": next_cursor})
 
 
 def _place(cursor: list[int | str] | None) -> tuple[datetime, UUID] | None:
@@ -75,35 +75,35 @@ def show_user(call: BareCall) -> Response:
         user = users.get_user(connection, call.arguments["user_id"])
     if user is None:
         raise errors.NotFound("There is no such account.")
-    return answer(Account.of(user).as_json())
+    return answer(show_account(user))
 
 
 @blueprint.post("/users/<uuid:user_id>/ban")
 @serves(Operation("Ban", **_MEASURE))
 def ban(call: Call[requests.ReasonBody, None]) -> Response:
     """Off the board, signed out, streams ended, all at once."""
-    return answer(_moderation(call).ban(call.arguments["user_id"], call.body.reason).as_json())
+    return answer(_moderation(call).ban(call.arguments["user_id"], call.body.reason))
 
 
 @blueprint.post("/users/<uuid:user_id>/unban")
 @serves(Operation("Unban", **_MEASURE))
 def unban(call: Call[requests.ReasonBody, None]) -> Response:
     """Back on the board, in the place where the score belongs."""
-    return answer(_moderation(call).unban(call.arguments["user_id"], call.body.reason).as_json())
+    return answer(_moderation(call).unban(call.arguments["user_id"], call.body.reason))
 
 
 @blueprint.post("/users/<uuid:user_id>/flag")
 @serves(Operation("Flag", **_MEASURE))
 def flag(call: Call[requests.ReasonBody, None]) -> Response:
     """Suspicious from now on: one completion a minute."""
-    return answer(_moderation(call).flag(call.arguments["user_id"], call.body.reason).as_json())
+    return answer(_moderation(call).flag(call.arguments["user_id"], call.body.reason))
 
 
 @blueprint.post("/users/<uuid:user_id>/clear")
 @serves(Operation("Clear", **_MEASURE))
 def clear(call: Call[requests.ReasonBody, None]) -> Response:
     """Takes a flag back; a ban stays."""
-    return answer(_moderation(call).clear(call.arguments["user_id"], call.body.reason).as_json())
+    return answer(_moderation(call).clear(call.arguments["user_id"], call.body.reason))
 
 
 @blueprint.post("/users/<uuid:user_id>/adjust")
@@ -112,7 +112,7 @@ def adjust(call: Call[requests.Adjustment, None]) -> Response:
     """Adds points, or takes some with a negative amount; a ledger entry says who and why."""
     if call.body.amount == 0:
         raise errors.ValidationFailed({"amount": "must not be 0"})
-    return answer(_moderation(call).adjust(call.arguments["user_id"], call.body.amount, call.body.reason).as_json())
+    return answer(_moderation(call).adjust(call.arguments["user_id"], call.body.amount, call.body.reason))
 
 
 @blueprint.get("/audit")

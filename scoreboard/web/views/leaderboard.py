@@ -5,13 +5,14 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from scoreboard.domain import errors
-from scoreboard.domain.standings import Board, iso
+from scoreboard.domain.standings import Board
 from scoreboard.web.api import requests, responses
 from scoreboard.web.api.answers import answer
 from scoreboard.web.bootstrap import current_components
 from scoreboard.web.door.call import AnyCall, Call
 from scoreboard.web.door.enter import serves
 from scoreboard.web.door.operation import Access, Operation
+from scoreboard.wire.events import board_row
 
 blueprint = Blueprint("leaderboard", __name__, url_prefix="/v1/leaderboard")
 
@@ -87,12 +88,12 @@ def show_around(call: Call[None, requests.AroundQuery]) -> Response:
 def _board_answer(call: AnyCall, board: Board, *, is_private: bool = False) -> Response:
     """With an ETag; a board that has not changed is answered by 304."""
     response = answer(
-        {
-            "leaderboard": [entry.as_json() for entry in board.entries],
-            "totalPlayers": board.total_players,
-            "lastUpdated": iso(board.last_updated),
-            "version": board.version,
-        }
+        responses.BoardInfo(
+            leaderboard=[board_row(entry) for entry in board.entries],
+            totalPlayers=board.total_players,
+            lastUpdated=board.last_updated,
+            version=board.version,
+        )
     )
     is_public = current_components().settings.public_leaderboard and not is_private
     response.headers["Cache-Control"] = f"{'public' if is_public else 'private'}, max-age={_MAX_AGE_S}"

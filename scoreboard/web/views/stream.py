@@ -19,7 +19,6 @@ from flask_sse import Message, ServerSentEventsBlueprint
 
 from scoreboard import metrics
 from scoreboard.domain import errors
-from scoreboard.domain.events import Event
 from scoreboard.live.stream.events import BOARD_TARGET, for_everyone, for_user
 from scoreboard.live.stream.frames import Frame, retry_frame
 from scoreboard.live.stream.outlet import Outlet, QueueOutlet
@@ -33,6 +32,7 @@ from scoreboard.web.door.enter import serves
 from scoreboard.web.door.operation import Access, Operation
 from scoreboard.web.server.giving_away import give_away, may_give_away
 from scoreboard.web.server.socket_outlet import SocketOutlet, bound
+from scoreboard.wire.events import Event
 
 # Browsers come back after one to three seconds, not all at once.
 _RETRY_MS = (1_000, 3_000)
