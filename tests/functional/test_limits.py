@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -114,6 +114,22 @@ def login_from(url: str, address: str, username: str, password: str = PASSWORD) 
     return at(url, address).post("/v1/auth/login", {"username": username, "password": password})
 
 
+def in_a_second(
+    limited: Service, send: Callable[[Player, Json], list[httpx.Response]]
+) -> tuple[Player, Json, list[httpx.Response]]:
+    """A new player, their action, and what came of calls that were made within one second, whatever else the machine
+    does; a busy one needs another try.
+    """
+    for _ in range(10):
+        player = from_address(register_from(limited.url, next(_addresses)), next(_addresses))
+        action = player.request_action()
+        started = time.monotonic()
+        answers = send(player, action)
+        if time.monotonic() - started < 1:
+            return player, action, answers
+    pytest.fail("the calls never were within a second")
+
+
 # -- signing in ------------------------------------------------------------------------
 
 
@@ -194,13 +210,18 @@ def test_twenty_requests_a_minute(limited: Service, player: Player) -> None:
     assert_limited(ask(), 60)
 
 
-def test_one_completion_a_second_counting_refused_ones(player: Player) -> None:
-    action = player.request_action()
-    assert_refused(player.send({}), 400, "VALIDATION_FAILED")
-    assert_limited(player.complete(action), 1)
+def test_one_completion_a_second_counting_refused_ones(limited: Service) -> None:
+    player, action, (refused, second) = in_a_second(limited, lambda each, own: [each.send({}), each.complete(own)])
+    assert_refused(refused, 400, "VALIDATION_FAILED")
+    assert_limited(second, 1)
     time.sleep(1.1)
     assert data_of(player.complete(action))["status"] == "applied"
-    assert_limited(player.complete(action), 1)
+
+
+def test_one_completion_a_second_counting_accepted_ones(limited: Service) -> None:
+    _, _, (first, second) = in_a_second(limited, lambda each, own: [each.complete(own, None) for _ in range(2)])
+    data_of(first, 202)
+    assert_limited(second, 1)
 
 
 def test_ten_completions_a_minute_counting_refused_ones(player: Player) -> None:
@@ -212,11 +233,12 @@ def test_ten_completions_a_minute_counting_refused_ones(player: Player) -> None:
     assert player.action(action["actionId"])["status"] == "issued", "a refusal never uses the token up"
 
 
-def test_a_limit_holds_against_calls_made_at_once(player: Player) -> None:
-    action = player.request_action()
-    body = completion(action)
-    answers = in_parallel([lambda: player.send(body)] * 10)
-    assert sorted(answer.status_code for answer in answers) == [200] + [429] * 9
+def test_a_limit_holds_against_calls_made_at_once(limited: Service) -> None:
+    def all_at_once(player: Player, action: Json) -> list[httpx.Response]:
+        return in_parallel([lambda: player.send(completion(action), None)] * 10)
+
+    _, _, answers = in_a_second(limited, all_at_once)
+    assert sorted(answer.status_code for answer in answers) == [202] + [429] * 9
 
 
 def test_five_open_actions(player: Player) -> None:
