@@ -17,7 +17,7 @@ export const connects: (...given: Parameters<typeof declared.connect>) => Promis
 export const makes: new (...given: ConstructorParameters<typeof declared.Scoreboard>) => Members = Scoreboard;
 
 // What it has beside is its own parts.
-type Parts = "clock" | "session" | "optimistic" | "completions" | "live";
+type Parts = "clock" | "session" | "optimistic" | "completions" | "live" | "next";
 type Undeclared = Exclude<keyof Scoreboard, keyof declared.Scoreboard | Parts>;
 export const nothing: [Undeclared] extends [never] ? true : Undeclared = true;
 
@@ -26,10 +26,11 @@ type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false;
 export const same: [
   Same<declared.Action, shapes.Action>,
   Same<declared.Board, shapes.Board>,
+  Same<declared.NextAction, shapes.NextAction>,
   Same<declared.Options, shapes.Options>,
   Same<declared.Outcome, shapes.Outcome>,
   Same<declared.Row, shapes.Row>,
   Same<declared.State, shapes.State>,
   Same<declared.Tokens, shapes.Tokens>,
   Same<declared.User, shapes.User>,
-] = [true, true, true, true, true, true, true, true];
+] = [true, true, true, true, true, true, true, true, true];

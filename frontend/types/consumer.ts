@@ -18,6 +18,11 @@ scoreboard.removeEventListener("state", showState);
 try {
   const outcome = await scoreboard.finish(await scoreboard.start("COMPLETE_LEVEL", { difficulty: "easy" }));
   if (outcome.status === "queued") console.log(outcome.sendsForMs);
+  const again = await scoreboard.start("COMPLETE_LEVEL", { difficulty: "easy" }, { maxWaitedMs: 5_000 });
+  const { next } = await scoreboard.finish(again, { next: true });
+  if (next instanceof ApiError) console.log(next.retryAfterMs);
+  else console.log(next?.maxPoints);
+  await scoreboard.finish(again, { next: { actionType: "SOLVE_PROBLEM" } });
 } catch (error) {
   if (error instanceof ApiError && error.isTransient) console.log(error.retryAfterMs);
 }
@@ -26,6 +31,8 @@ try {
 await connect({ url: "https://scores.example" });
 // @ts-expect-error a number is no action
 await scoreboard.finish(1);
+// @ts-expect-error of which type?
+await scoreboard.finish(await scoreboard.start("SOLVE_PROBLEM"), { next: { metadata: {} } });
 // @ts-expect-error read only
 scoreboard.score = 1;
 // @ts-expect-error not a state

@@ -26,7 +26,7 @@ await scoreboard.open();
 if (credentials) await scoreboard.login(credentials);
 """
 START = "window.action = await scoreboard.start(...given); return window.action.actionId"
-FINISH = "return await scoreboard.finish(window.action)"
+FINISH = "return await scoreboard.finish(window.action, given[0])"
 
 
 @dataclass
@@ -92,13 +92,13 @@ class Guest:
 
     # -- doing -----------------------------------------------------------------------
 
-    def start(self, action_type: str = client.QUICK, metadata: Json | None = None) -> str:
-        """Begin an action; its id."""
-        return str(self.page.run_async(START, action_type, metadata or {}))
+    def start(self, action_type: str = client.QUICK, metadata: Json | None = None, **options: object) -> str:
+        """Begin an action; its id, or the refusal."""
+        return str(self.page.run_async(START, action_type, metadata or {}, options))
 
-    def finish(self) -> Json:
+    def finish(self, **result: object) -> Json:
         """Complete the action begun last; what the module says first."""
-        answer: Json = self.page.run_async(FINISH)
+        answer: Json = self.page.run_async(FINISH, result)
         return answer
 
     def watch(self, tab: str) -> None:

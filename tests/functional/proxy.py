@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import select
 import socket
 import threading
@@ -16,7 +17,8 @@ from urllib.parse import urlsplit
 # A page of the proxy's own, which leaves everything to the scripts of the test.
 BLANK = "/blank"
 _BLANK_PAGE = b"<!doctype html><html lang=en><link rel=icon href=data:,><title>A page of the test</title>"
-EVERYTHING, STREAM, COMPLETE = "/", "/v1/leaderboard/stream", "/v1/actions/complete"
+EVERYTHING, STREAM = "/", "/v1/leaderboard/stream"
+REQUEST, COMPLETE = "/v1/actions/request", "/v1/actions/complete"
 BOARD = "/v1/leaderboard"
 REFRESH = "/v1/auth/refresh"
 _CHUNK = 65_536
@@ -24,13 +26,25 @@ _CHUNK = 65_536
 _SILENCE_S = 60.0
 
 
+# How a service from before `next` refuses it: with a 400, word for word.
+_UNKNOWN_NEXT = {
+    "success": False,
+    "error": {
+        "code": "VALIDATION_FAILED",
+        "message": "The request is not valid.",
+        "details": {"fields": {"next": "is not a known field"}},
+    },
+}
+
+
 @dataclass(frozen=True)
 class Fault:
     """What happens to requests: a refusal in the service's place, an end without any answer, an answer that gets
-    lost on its way back, or a wait for the end of the fault.
+    lost on its way back, or a wait for the end of the fault. Two make the service older than it is: it refuses or
+    ignores the `next` of a completion.
     """
 
-    kind: Literal["refuse", "drop", "lose-answer", "hold"]
+    kind: Literal["refuse", "drop", "lose-answer", "hold", "refuse-next", "ignore-next"]
     status: int = 503
     retry_after_s: int | None = None
 
@@ -162,16 +176,27 @@ class _Handler(BaseHTTPRequestHandler):
         if path == BLANK:
             return self._answer(200, _BLANK_PAGE)
         fault = self.proxy.fault_of(path)
-        if fault is None or fault.kind == "lose-answer":
-            with suppress(OSError):  # Either side may leave at any time.
-                self._forward(path, body, is_heard=fault is None)
-        elif fault.kind == "refuse":
+        if fault and fault.kind == "refuse":
             self._answer(fault.status, b"<h1>Not now</h1>", fault.retry_after_s)
+        elif fault and fault.kind == "refuse-next" and "next" in json.loads(body):
+            self._answer(400, json.dumps(_UNKNOWN_NEXT).encode(), content_type="application/json")
+        elif fault is None or fault.kind not in ("drop", "hold"):
+            if fault and fault.kind == "ignore-next":
+                body = without_next(body)
+            with suppress(OSError):  # Either side may leave at any time.
+                self._forward(path, body, is_heard=not (fault and fault.kind == "lose-answer"))
         return None
 
-    def _answer(self, status: int, page: bytes, retry_after_s: int | None = None) -> None:
+    def _answer(
+        self,
+        status: int,
+        page: bytes,
+        retry_after_s: int | None = None,
+        *,
+        content_type: str = "text/html; charset=utf-8",
+    ) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(page)))
         self.send_header("Connection", "close")
         if retry_after_s is not None:
@@ -180,8 +205,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(page)
 
     def _forward(self, path: str, body: bytes, *, is_heard: bool) -> None:
-        headers = [f"{name}: {value}" for name, value in self.headers.items() if name.lower() != "connection"]
-        head = "\r\n".join([self.requestline, *headers, "Connection: close", "", ""])
+        own = {"connection": "close", **({"content-length": str(len(body))} if body else {})}
+        headers = [f"{name}: {value}" for name, value in self.headers.items() if name.lower() not in own]
+        headers += [f"{name}: {value}" for name, value in own.items()]
+        head = "\r\n".join([self.requestline, *headers, "", ""])
         with (
             socket.create_connection(self.proxy.target, timeout=_SILENCE_S) as service,
             self.proxy.listed(path, self.connection),
@@ -196,3 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         readable, _, _ = select.select([service, self.connection], [], [], _SILENCE_S)
         # A browser that has said all it wanted can only leave.
         return service.recv(_CHUNK) if service in readable else b""
+
+
+def without_next(body: bytes) -> bytes:
+    return json.dumps({name: value for name, value in json.loads(body).items() if name != "next"}).encode()

@@ -16,6 +16,8 @@ const ACTION_TYPE = "TAP_NUMBERS";
 const SIZES = /** @type {Record<string, number>} */ ({ easy: 3, medium: 4, hard: 5 });
 /** An action begun and given up is played again where no new one is to be had, while so much of its time is left. */
 const REUSE_LEFT_MS = 60_000;
+/** A new action takes a call, which may take so long: one that has waited for less is as good. */
+const CALL_MS = 1_000;
 const CLOCK_MS = 100;
 
 /**
@@ -144,7 +146,7 @@ class Game {
 
   /** The service's clock has run since it issued the action, also through a round that was given up. */
   get #elapsedMs() {
-    return this.#action ? performance.now() - this.#action.startedAt : this.trail.elapsedMs;
+    return this.#action ? ageMs(this.#action) : this.trail.elapsedMs;
   }
 
   /** What the round being played would bring now. */
@@ -176,7 +178,7 @@ class Game {
   /** @param {string} difficulty @returns {Promise<Action>} */
   async #obtain(difficulty) {
     try {
-      return await this.scoreboard.start(ACTION_TYPE, { difficulty });
+      return await this.scoreboard.start(ACTION_TYPE, { difficulty }, { maxWaitedMs: this.#maxWaitedMs(difficulty) });
     } catch (error) {
       // A new one is worth more, as its clock begins now; but open ones are few per user.
       const spare = this.#spare.get(difficulty);
@@ -187,10 +189,16 @@ class Game {
     }
   }
 
+  /** The clock of an action that waits runs: no longer than a round as quick as the last one loses nothing. */
+  #maxWaitedMs(/** @type {string} */ difficulty) {
+    const freeMs = difficulty === this.#played ? this.#worth.freeMs(difficulty, this.#tookMs) : 0;
+    return Math.max(CALL_MS, freeMs);
+  }
+
   /** How long an action may still take: it lives by the service's own clock. @param {Action} action */
   #leftMs(action) {
     const lifeMs = Date.parse(action.expiresAt) - Date.parse(action.issuedAt);
-    return Math.min(lifeMs, this.#worth.maxTimeMs) - (performance.now() - action.startedAt);
+    return Math.min(lifeMs, this.#worth.maxTimeMs) - ageMs(action);
   }
 
   /** @param {string} difficulty */
@@ -350,4 +358,9 @@ class Game {
     setText("game-note", text);
     if (text) this.announcer.say(text, true);
   }
+}
+
+/** How long an action's clock has run. @param {Action} action */
+function ageMs({ startedAt, waitedMs = 0 }) {
+  return performance.now() - startedAt + waitedMs;
 }

@@ -40,8 +40,17 @@ export interface Action {
   expiresAt: string;
   maxPoints: number;
   actionType: string;
-  /** `performance.now()` when the answer arrived. */
+  metadata?: Record<string, unknown>;
+  /** `performance.now()` when it arrived, or when `start` handed it out. */
   startedAt: number;
+  /** How long it had waited for `start`, ms; its clock ran meanwhile. */
+  waitedMs?: number;
+}
+
+/** The kind of action that `finish` asks for. */
+export interface NextAction {
+  actionType: string;
+  metadata?: Record<string, unknown>;
 }
 
 /** Where a completion stands; the score fields are null unless it is applied. */
@@ -63,6 +72,8 @@ export interface Outcome {
   rank?: number | null;
   rankChange?: number | null;
   statusUrl?: string;
+  /** Where `finish` asked for it: the action that `start` will hand out, or the refusal in its place. */
+  next?: Action | ApiError;
   /** While queued: for how many ms it goes on being sent; then its action's time is over. */
   sendsForMs?: number;
 }
@@ -182,9 +193,19 @@ export class Scoreboard extends EventTarget {
   refresh(): Promise<void>;
   setTokens(tokens: { accessToken: string; refreshToken?: string; user?: User }): void;
 
-  start(actionType: string, metadata?: Record<string, unknown>): Promise<Action>;
-  /** Rejects with ApiError when it is refused for good. */
-  finish(action: Action, result?: { completionTime?: number; points?: number; data?: string }): Promise<Outcome>;
+  /**
+   * An action: one that came with the answer to `finish` and waits, else a new one. Rejects with ApiError.
+   * `maxWaitedMs`: request a new one where the waiting one's clock has run for longer.
+   */
+  start(actionType: string, metadata?: Record<string, unknown>, options?: { maxWaitedMs?: number }): Promise<Action>;
+  /**
+   * Rejects with ApiError when it is refused for good. With `next` the answer also brings the next action, of the same type
+   * and metadata (`true`) or of others.
+   */
+  finish(
+    action: Action,
+    result?: { completionTime?: number; points?: number; data?: string; next?: boolean | NextAction },
+  ): Promise<Outcome>;
 
   /** The catalogue of action types. */
   types(): Promise<any[]>;

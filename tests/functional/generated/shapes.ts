@@ -10,7 +10,7 @@ type Fits<Told, Declared> = [Lacks<Told, Declared>] extends [never]
   : Lacks<Told, Declared>;
 
 export const fits: [
-  Fits<Served["Outcome"], Outcome>,
+  Fits<Omit<Served["Outcome"], "next">, Outcome>,
   Fits<Served["ActionResultEvent"], ScoreboardEvents["action:result"]>,
   Fits<Served["ScoreUpdateEvent"], ScoreboardEvents["score:update"]>,
   Fits<Served["RankChangeEvent"], ScoreboardEvents["rank:change"]>,

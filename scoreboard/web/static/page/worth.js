@@ -47,4 +47,19 @@ export class Worth {
     const late = (Math.min(Math.max(ms, full), least) - full) / (least - full);
     return Math.floor(most * (1 - (1 - speed.least) * late));
   }
+
+  /**
+   * How much longer a round of this time may take and bring as much; 0 where that is not known.
+   *
+   * @param {string} difficulty
+   * @param {number} ms
+   */
+  freeMs(difficulty, ms) {
+    const speed = this.type?.speed;
+    if (!speed) return this.type ? Infinity : 0;
+    const most = this.most(difficulty);
+    const full = this.fullMs(difficulty);
+    const late = (1 - this.after(difficulty, ms) / most) / (1 - speed.least);
+    return late >= 1 ? Infinity : full + late * (timeOf(speed.leastMsBy, speed.leastMs, difficulty) - full) - ms;
+  }
 }

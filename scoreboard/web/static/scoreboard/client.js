@@ -5,15 +5,18 @@ import { Completions } from "./completions.js";
 import { checksum } from "./hmac.js";
 import { ApiError, refusal } from "./http.js";
 import { Live } from "./live.js";
+import { NextActions } from "./next.js";
 import { OptimisticScore } from "./score.js";
 import { claim, Session } from "./session.js";
 
 /** @typedef {import("./types.js").Action} Action */
+/** @typedef {import("./types.js").NextAction} NextAction */
 /** @typedef {import("./types.js").Options} Options */
 /** @typedef {import("./types.js").Outcome} Outcome */
 
 /** How many settled actions are remembered, to tell each outcome once although answer and event both bring it. */
 const REMEMBERED_OUTCOMES = 200;
+const TOO_MANY_OPEN = "TOO_MANY_OPEN_ACTIONS";
 
 /** Create a Scoreboard and open it. @param {Options} [options] */
 export async function connect(options) {
@@ -51,8 +54,10 @@ export class Scoreboard extends EventTarget {
       onTokens: (tokens) => emit("tokens", tokens),
     });
     this.optimistic = new OptimisticScore((detail) => emit("score", { ...detail, userId: this.user?.id ?? null }));
+    this.next = new NextActions({ baseUrl: this.baseUrl, clock: this.clock, userId: () => this.user?.id });
     this.completions = new Completions({
       session: this.session,
+      next: this.next,
       clock: this.clock,
       emit,
       onOutcome: (outcome) => this.#settled(outcome),
@@ -87,6 +92,7 @@ export class Scoreboard extends EventTarget {
   close() {
     this.live.close();
     this.completions.close();
+    this.next.close();
     this.session.close();
   }
 
@@ -179,35 +185,55 @@ export class Scoreboard extends EventTarget {
   }
 
   /**
-   * Ask for an action; its clock runs from the answer on.
+   * Begin an action: one that came with the answer to `finish` where it waits, else a requested one. Rejects with ApiError.
    *
    * @param {string} actionType
    * @param {Record<string, unknown>} [metadata]
+   * @param {{maxWaitedMs?: number}} [options] request a new one where the waiting one's clock has run for longer
    * @returns {Promise<Action>}
    */
-  async start(actionType, metadata = {}) {
-    const { data } = await this.session.call("POST", "/v1/actions/request", { body: { actionType, metadata } });
-    this.clock.learn(data.issuedAt);
-    return { ...data, actionType, startedAt: performance.now() };
+  async start(actionType, metadata = {}, { maxWaitedMs } = {}) {
+    const wanted = { actionType, metadata };
+    await this.next.begin(wanted);
+    const waiting = this.next.take(wanted, maxWaitedMs);
+    if (waiting) return waiting;
+    try {
+      this.next.check();
+      const { data } = await this.session.call("POST", "/v1/actions/request", { body: wanted });
+      this.clock.learn(data.issuedAt);
+      return { ...data, ...wanted, startedAt: performance.now() };
+    } catch (error) {
+      // One that was passed over counts among the open actions, and can still be played.
+      const older = error instanceof ApiError && error.code === TOO_MANY_OPEN ? this.next.take(wanted) : undefined;
+      if (older) return older;
+      throw error;
+    }
   }
 
   /**
    * Complete an action. Resolves with its outcome, with status `accepted` when it is settled later (event `result`),
    * or `queued` when the service cannot be reached now. Rejects with ApiError when it is refused for good.
    *
+   * With `next` the answer also brings the action of the next round, of the same kind (`true`) or of another: `start` hands
+   * it out without a call.
+   *
    * @param {Action} action
-   * @param {{completionTime?: number, points?: number, data?: string}} [result] completionTime in ms since start
+   * @param {{completionTime?: number, points?: number, data?: string, next?: boolean | NextAction}} [result]
+   *   completionTime in ms since start
    * @returns {Promise<Outcome>}
    */
-  async finish(action, { completionTime = performance.now() - action.startedAt, points, data } = {}) {
+  async finish(action, { completionTime = performance.now() - action.startedAt, points, data, next } = {}) {
     const proof = { completionTime: Math.round(completionTime), points, data };
-    const { actionId, actionToken, proofKey } = action;
+    const { actionId, actionToken, proofKey, actionType, metadata } = action;
     const signature = await checksum(proofKey, { actionId, ...proof });
     const expected = points ?? action.maxPoints;
     const body = { actionId, actionToken, proof: { ...proof, checksum: signature } };
     // The token's life by the service's stamps, what is gone of it by a clock that nobody sets.
     const lifeMs = Date.parse(action.expiresAt) - Date.parse(action.issuedAt);
-    const leftMs = lifeMs - (performance.now() - action.startedAt);
+    const leftMs = lifeMs - (performance.now() - action.startedAt) - (action.waitedMs ?? 0);
+    this.next.forget(actionId);
+    const wanted = next === true ? { actionType, metadata } : next;
+    if (wanted) this.next.wish(actionId, { metadata: {}, ...wanted });
     const answer = this.completions.add(body, { points: expected, leftMs });
     if (leftMs > 0) this.optimistic.expect(actionId, expected);
     return answer;
@@ -254,6 +280,7 @@ export class Scoreboard extends EventTarget {
   /** @param {import("./types.js").User | null} user @param {string} reason */
   #userChanged(user, reason) {
     this.optimistic.clear();
+    this.next.clear();
     if (user) {
       if (typeof user.score === "number" && reason === "signed-in") this.optimistic.confirm(user.score);
       for (const [actionId, points] of this.completions.expected()) this.optimistic.expect(actionId, points);

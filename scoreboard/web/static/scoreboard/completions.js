@@ -68,7 +68,7 @@ export class Completions {
 
   /**
    * @param {{session: import("./session.js").Session, clock: import("./clock.js").Clock,
-   *   emit: (type: string, detail: any) => void, onOutcome: (outcome: Outcome) => void,
+   *   next: import("./next.js").NextActions, emit: (type: string, detail: any) => void, onOutcome: (outcome: Outcome) => void,
    *   onLapse: (actionId: string) => void}} setup `onLapse`: whether the service took it is not known, and may stay so
    */
   constructor(setup) {
@@ -132,8 +132,10 @@ export class Completions {
     this.#isDraining = true;
     clearTimeout(this.#timer);
     try {
-      for (let entry = this.#next(); entry; entry = this.#next()) {
-        if (!(await this.#send(entry))) return;
+      for (let entry = this.#nextEntry(); entry; entry = this.#nextEntry()) {
+        const sent = this.#send(entry);
+        this.setup.next.expect(entry.body.actionId, sent);
+        if (!(await sent)) return;
       }
     } finally {
       this.#isDraining = false;
@@ -149,28 +151,32 @@ export class Completions {
     // Before it is sent: the page may be gone before the answer.
     this.#doubt(entry, true);
     this.#sending = actionId;
+    // Not part of what is written down: the service takes a completion for the same with and without it.
+    const next = this.setup.next.wishOf(actionId);
     try {
       const { data } = await this.setup.session.call("POST", "/v1/actions/complete", {
-        body: entry.body,
+        body: next ? { ...entry.body, next } : entry.body,
         headers: { Prefer: `wait=${WAIT_S}` },
         timeoutMs: ANSWER_MS,
       });
       this.#failures = 0;
-      this.#answered({ ...data, actionId });
+      const { next: told, ...outcome } = data;
+      this.#answered({ ...outcome, actionId }, next && this.setup.next.answered(next, told));
       return true;
     } catch (error) {
       this.#doubt(entry, Boolean(entry.isInDoubt) || !isUntaken(error));
       this.#sending = "";
+      if (next && this.setup.next.isUnknown(error)) return true; // The same entry is sent again, without it.
       return this.#failed(entry, error);
     } finally {
       this.#sending = "";
     }
   }
 
-  /** @param {Outcome} outcome */
-  #answered(outcome) {
+  /** @param {Outcome} outcome @param {Outcome["next"]} next */
+  #answered(outcome, next) {
     this.#drop(outcome.actionId);
-    this.#waiting.get(outcome.actionId)?.resolve(outcome);
+    this.#waiting.get(outcome.actionId)?.resolve(next ? { ...outcome, next } : outcome);
     this.#waiting.delete(outcome.actionId);
     if (outcome.status === "accepted") this.#follow(outcome);
     else this.setup.onOutcome(outcome);
@@ -328,7 +334,7 @@ export class Completions {
     return entries.sort((one, other) => one.addedAt - other.addedAt);
   }
 
-  #next() {
+  #nextEntry() {
     return this.#entries().find((entry) => this.#isMine(entry));
   }
 

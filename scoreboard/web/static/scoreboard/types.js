@@ -23,7 +23,13 @@
  * @property {string} expiresAt
  * @property {number} maxPoints
  * @property {string} actionType
- * @property {number} startedAt `performance.now()` when the answer arrived
+ * @property {Record<string, unknown>} [metadata]
+ * @property {number} startedAt `performance.now()` when it arrived, or when `start` handed it out
+ * @property {number} [waitedMs] how long it had waited for `start`; its clock ran meanwhile
+ *
+ * @typedef {object} NextAction the kind of action that `finish` asks for
+ * @property {string} actionType
+ * @property {Record<string, unknown>} [metadata]
  *
  * @typedef {object} Outcome where a completion stands; the score fields are null unless it is applied
  * @property {string} actionId
@@ -37,6 +43,7 @@
  * @property {number | null} [rank]
  * @property {number | null} [rankChange]
  * @property {string} [statusUrl]
+ * @property {Action | import("./http.js").ApiError} [next] what `start` will hand out, or why it came to nothing
  * @property {number} [sendsForMs] while queued: for how long it goes on being sent; then its action's time is over
  *
  * @typedef {"connecting" | "live" | "polling" | "paused" | "offline" | "refused" | "closed"} State
