@@ -1,11 +1,11 @@
 /**
- * Types of scoreboard.js, for sites that use TypeScript or an editor that reads types. docs/embedding.md shows how to
- * take them up; a test holds them against the module.
+ * Types of scoreboard.js, for sites in TypeScript and editors that read types. docs/embedding.md shows how to use them; a
+ * test compares them with the module.
  */
 
 export interface User {
   id: string;
-  /** Empty when only tokens were handed over. */
+  /** Empty when the site handed over tokens without a user. */
   username: string;
   role?: string;
   score?: number;
@@ -14,7 +14,7 @@ export interface User {
 export interface Row {
   rank: number;
   userId: string;
-  /** Written by a stranger: show it as text, never as HTML. */
+  /** Text from a stranger: show it as text, never as HTML. */
   username: string;
   score: number;
   updatedAt: string | null;
@@ -31,7 +31,7 @@ export interface Board {
   source?: "stream" | "poll" | "tab";
 }
 
-/** What the service issued, and when this page got it. */
+/** An issued action, and the time of its arrival in this page. */
 export interface Action {
   actionId: string;
   actionToken: string;
@@ -41,24 +41,24 @@ export interface Action {
   maxPoints: number;
   actionType: string;
   metadata?: Record<string, unknown>;
-  /** `performance.now()` when it arrived, or when `start` handed it out. */
+  /** `performance.now()` when it arrived, or when `start` returned it. */
   startedAt: number;
-  /** How long it had waited for `start`, ms; its clock ran meanwhile. */
+  /** How long it waited for `start`, ms, while its clock ran. */
   waitedMs?: number;
 }
 
-/** The kind of action that `finish` asks for. */
+/** The kind of action that `finish` prefetches. */
 export interface NextAction {
   actionType: string;
   metadata?: Record<string, unknown>;
 }
 
-/** Where a completion stands; the score fields are null unless it is applied. */
+/** The state of a completion; the score fields are null unless it is applied. */
 export interface Outcome {
   actionId: string;
   status: "queued" | "issued" | "accepted" | "applied" | "held" | "rejected" | "expired" | "failed";
   reason?: string | null;
-  /** Which bound the time broke, as `clock` measured it, ms; null unless the reason is `COMPLETION_TIME`. */
+  /** The bound that the time broke, as `clock` measured it, ms; null unless the reason is `COMPLETION_TIME`. */
   reasonDetails?: {
     clock: "server" | "client";
     bound: "minimum" | "maximum";
@@ -72,9 +72,9 @@ export interface Outcome {
   rank?: number | null;
   rankChange?: number | null;
   statusUrl?: string;
-  /** Where `finish` asked for it: the action that `start` will hand out, or the refusal in its place. */
+  /** If `finish` asked for it: the action that `start` will return, or the refusal. */
   next?: Action | ApiError;
-  /** While queued: for how many ms it goes on being sent; then its action's time is over. */
+  /** While queued: for how many ms it is still sent, until its action expires. */
   sendsForMs?: number;
 }
 
@@ -87,7 +87,7 @@ export interface Tokens {
 export type State = "connecting" | "live" | "polling" | "paused" | "offline" | "refused" | "closed";
 
 export interface Options {
-  /** Where the service is; default: where the page comes from. */
+  /** The service's origin; default: the page's own. */
   baseUrl?: string;
   /** Default: cookies on the service's own origin, bearer elsewhere. */
   auth?: "cookies" | "bearer";
@@ -105,17 +105,17 @@ export interface Options {
   requestTimeoutMs?: number;
 }
 
-/** What each event carries in `detail`. */
+/** The `detail` of each event. */
 export interface ScoreboardEvents {
   state: {
     state: State;
     previous: State;
-    /** Why, where it was a refusal or no answer: the service's code, `NETWORK` or `TIMEOUT`. */
+    /** The service's code of a refusal; `NETWORK` or `TIMEOUT` without an answer. */
     code: string | null;
-    /** The same in words. */
+    /** The same as a sentence. */
     reason: string | null;
     retryInMs: number | null;
-    /** When the next try is, ms since 1970 by the service's clock; compare it with `now()`. */
+    /** The time of the next try, ms since 1970 by the service's clock; compare it with `now()`. */
     retryAt: number | null;
   };
   board: Board;
@@ -132,9 +132,9 @@ export interface ScoreboardEvents {
   };
   queue: {
     size: number;
-    /** How many of them are past their time, and may have been counted before it. */
+    /** The number of them that are too late, and may have been counted before. */
     unconfirmed: number;
-    /** For how many ms the first of the others goes on being sent. */
+    /** For how many ms the first of the others is still sent. */
     sendsForMs: number | null;
     code?: string;
     retryInMs?: number;
@@ -154,16 +154,16 @@ export interface ScoreboardEvents {
   reset: { reason: string };
 }
 
-/** A refusal by the service, or (status 0) no answer at all. */
+/** A refusal by the service, or no answer at all (status 0). */
 export class ApiError extends Error {
   constructor(status: number, code: string, message: string, details?: Record<string, any>, retryAfterMs?: number | null);
-  /** 0 when the service could not be reached. */
+  /** 0 when the service did not answer. */
   status: number;
-  /** The service's stable code; `NETWORK`, `TIMEOUT`, or `HTTP_502` and the like for the page of a gateway. */
+  /** The service's stable code; `NETWORK`, `TIMEOUT`, or `HTTP_502` and the like for a gateway's own page. */
   code: string;
   details: Record<string, any>;
   retryAfterMs: number | null;
-  /** Whether the very same call may well succeed later. */
+  /** Whether the very same call may succeed later. */
   readonly isTransient: boolean;
 }
 
@@ -173,14 +173,14 @@ export class Scoreboard extends EventTarget {
   readonly state: State;
   readonly board: Board | null;
   readonly user: User | null;
-  /** The score to show, points on their way included; null when not known. */
+  /** The score to show, pending points included; null when not known. */
   readonly score: number | null;
-  /** How many completions wait to be sent. */
+  /** The number of completions that wait to be sent. */
   readonly queued: number;
 
-  /** Take up the session of an earlier visit and connect. Never rejects. */
+  /** Restore the session of an earlier visit and connect. Never rejects. */
   open(): Promise<this>;
-  /** End everything; the object cannot be used again. */
+  /** Close the stream and remove all listeners. The object cannot be used again. */
   close(): void;
   /** Try to connect now. */
   retry(): void;
@@ -194,13 +194,13 @@ export class Scoreboard extends EventTarget {
   setTokens(tokens: { accessToken: string; refreshToken?: string; user?: User }): void;
 
   /**
-   * An action: one that came with the answer to `finish` and waits, else a new one. Rejects with ApiError.
-   * `maxWaitedMs`: request a new one where the waiting one's clock has run for longer.
+   * Begin an action: the one that came with the answer to `finish`, else a newly requested one. Rejects with ApiError.
+   * `maxWaitedMs`: pass over an action that has waited for longer.
    */
   start(actionType: string, metadata?: Record<string, unknown>, options?: { maxWaitedMs?: number }): Promise<Action>;
   /**
-   * Rejects with ApiError when it is refused for good. With `next` the answer also brings the next action, of the same type
-   * and metadata (`true`) or of others.
+   * Complete an action. Rejects with ApiError when the service refuses it for good. With `next` the answer also brings the
+   * action of the next round, of the same type and metadata (`true`) or of others.
    */
   finish(
     action: Action,

@@ -1,20 +1,21 @@
-/** How long to wait before trying again. */
+/** Waits before the next try. */
 
 /**
- * Exponential back-off with full jitter: anything up to min(cap, base · 2^attempt), so that
- * ten thousand browsers that lost the same server do not come back in the same instant.
+ * Exponential back-off with full jitter: a random wait of up to min(cap, base · 2^attempt). So ten thousand browsers that
+ * lost the same server do not come back at the same instant.
  *
  * @param {number} attempt 0 for the first wait
  * @param {number} baseMs
  * @param {number} capMs
  */
 export function backoff(attempt, baseMs, capMs) {
-  // 2^16 is past every cap in use; it keeps the power from growing without a bound.
+  // 2^16 is over every cap in use, and bounds the power.
   return Math.random() * Math.min(capMs, baseMs * 2 ** Math.min(attempt, 16));
 }
 
 /**
- * The time a server asked for, plus up to a quarter (at most 5 s) so that those told the same come spread out.
+ * The wait that a server asked for, plus a random part of up to a quarter (at most 5 s): browsers that got the same wait
+ * come back spread out.
  *
  * @param {number} retryAfterMs
  */

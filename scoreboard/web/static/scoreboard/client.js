@@ -1,4 +1,4 @@
-/** The module's face: one object that connects, signs in and earns points, and tells by events what happens. */
+/** The module's public object: it connects, signs in, earns points and dispatches events. */
 
 import { Clock } from "./clock.js";
 import { Completions } from "./completions.js";
@@ -14,7 +14,7 @@ import { claim, Session } from "./session.js";
 /** @typedef {import("./types.js").Options} Options */
 /** @typedef {import("./types.js").Outcome} Outcome */
 
-/** How many settled actions are remembered, to tell each outcome once although answer and event both bring it. */
+/** The number of outcomes kept to dispatch each one once: the answer and the stream's event both bring it. */
 const REMEMBERED_OUTCOMES = 200;
 const TOO_MANY_OPEN = "TOO_MANY_OPEN_ACTIONS";
 
@@ -26,13 +26,13 @@ export async function connect(options) {
 }
 
 /**
- * Events (all CustomEvent, what they carry is in `detail`): state, board, auth, tokens, score, queue, result, dropped,
+ * Events (all CustomEvent, with their data in `detail`): state, board, auth, tokens, score, queue, result, dropped,
  * score:update, rank:change, action:result, reset.
  */
 export class Scoreboard extends EventTarget {
   /** @type {string[]} */
-  #told = [];
-  /** The last `score:update`, to tell it once. */
+  #dispatched = [];
+  /** The last `score:update`, to dispatch it once. */
   #lastChange = "";
 
   /** @param {Options} [options] */
@@ -40,7 +40,7 @@ export class Scoreboard extends EventTarget {
     super();
     const base = new URL(options.baseUrl ?? "", document.baseURI);
     this.baseUrl = options.baseUrl ? base.href.replace(/\/+$/, "") : location.origin;
-    // A page in a sandbox has the address of one of ours, but neither its origin nor its cookies.
+    // A sandboxed page has the service's address, but not its origin and cookies.
     const isHome = new URL(this.baseUrl).origin === globalThis.origin;
     const timeoutMs = options.requestTimeoutMs ?? 15_000;
     const emit = (/** @type {string} */ type, /** @type {any} */ detail) => this.#emit(type, detail);
@@ -80,7 +80,7 @@ export class Scoreboard extends EventTarget {
     if (options.tokens) this.setTokens(options.tokens);
   }
 
-  /** Take up the session of an earlier visit and connect. Never rejects: without a network it goes on trying. */
+  /** Restore the session of an earlier visit and connect. Never rejects: without a network the module goes on trying. */
   async open() {
     await this.session.restore();
     this.live.start();
@@ -88,7 +88,7 @@ export class Scoreboard extends EventTarget {
     return this;
   }
 
-  /** End everything; the object cannot be used again. */
+  /** Close the stream and remove all listeners. The object cannot be used again. */
   close() {
     this.live.close();
     this.completions.close();
@@ -108,7 +108,7 @@ export class Scoreboard extends EventTarget {
     return this.session.user;
   }
 
-  /** The score to show, points on their way included; null when not known. */
+  /** The score to show, pending points included; null when not known. */
   get score() {
     return this.optimistic.score;
   }
@@ -117,7 +117,7 @@ export class Scoreboard extends EventTarget {
     return this.completions.size;
   }
 
-  /** The time at the service, ms since 1970; what it stamped is as old as this says, whatever the device's clock shows. */
+  /** The time at the service, ms since 1970, whatever the device's clock shows. Compute ages of its stamps with it. */
   now() {
     return this.clock.now();
   }
@@ -141,7 +141,7 @@ export class Scoreboard extends EventTarget {
   }
 
   /**
-   * Use tokens that the site got by its own way.
+   * Use tokens that the site obtained itself.
    *
    * @param {{accessToken: string, refreshToken?: string, user?: import("./types.js").User}} tokens
    */
@@ -185,11 +185,11 @@ export class Scoreboard extends EventTarget {
   }
 
   /**
-   * Begin an action: one that came with the answer to `finish` where it waits, else a requested one. Rejects with ApiError.
+   * Begin an action: the one that came with the answer to `finish`, else a newly requested one. Rejects with ApiError.
    *
    * @param {string} actionType
    * @param {Record<string, unknown>} [metadata]
-   * @param {{maxWaitedMs?: number}} [options] request a new one where the waiting one's clock has run for longer
+   * @param {{maxWaitedMs?: number}} [options] pass over an action that has waited for longer
    * @returns {Promise<Action>}
    */
   async start(actionType, metadata = {}, { maxWaitedMs } = {}) {
@@ -203,7 +203,7 @@ export class Scoreboard extends EventTarget {
       this.clock.learn(data.issuedAt);
       return { ...data, ...wanted, startedAt: performance.now() };
     } catch (error) {
-      // One that was passed over counts among the open actions, and can still be played.
+      // An action that was passed over counts among the open ones, and can still be played.
       const older = error instanceof ApiError && error.code === TOO_MANY_OPEN ? this.next.take(wanted) : undefined;
       if (older) return older;
       throw error;
@@ -212,10 +212,10 @@ export class Scoreboard extends EventTarget {
 
   /**
    * Complete an action. Resolves with its outcome, with status `accepted` when it is settled later (event `result`),
-   * or `queued` when the service cannot be reached now. Rejects with ApiError when it is refused for good.
+   * or `queued` when the service cannot be reached now. Rejects with ApiError when the service refuses it for good.
    *
-   * With `next` the answer also brings the action of the next round, of the same kind (`true`) or of another: `start` hands
-   * it out without a call.
+   * With `next` the answer also brings the action of the next round, of the same kind (`true`) or of another. `start` then
+   * returns it without a call.
    *
    * @param {Action} action
    * @param {{completionTime?: number, points?: number, data?: string, next?: boolean | NextAction}} [result]
@@ -228,12 +228,12 @@ export class Scoreboard extends EventTarget {
     const signature = await checksum(proofKey, { actionId, ...proof });
     const expected = points ?? action.maxPoints;
     const body = { actionId, actionToken, proof: { ...proof, checksum: signature } };
-    // The token's life by the service's stamps, what is gone of it by a clock that nobody sets.
+    // The token's life by the service's stamps, its age by the monotonic clock.
     const lifeMs = Date.parse(action.expiresAt) - Date.parse(action.issuedAt);
     const leftMs = lifeMs - (performance.now() - action.startedAt) - (action.waitedMs ?? 0);
     this.next.forget(actionId);
     const wanted = next === true ? { actionType, metadata } : next;
-    if (wanted) this.next.wish(actionId, { metadata: {}, ...wanted });
+    if (wanted) this.next.prefetchWith(actionId, { metadata: {}, ...wanted });
     const answer = this.completions.add(body, { points: expected, leftMs });
     if (leftMs > 0) this.optimistic.expect(actionId, expected);
     return answer;
@@ -251,7 +251,7 @@ export class Scoreboard extends EventTarget {
   }
 
   /**
-   * Ask with fetch for what EventSource hides, where no refusal of the service itself told it: status and Retry-After.
+   * Fetch the stream to see the status and Retry-After that EventSource hides, for refusals that a proxy made.
    *
    * @param {string} url
    * @param {number} timeoutMs
@@ -273,7 +273,7 @@ export class Scoreboard extends EventTarget {
         : new ApiError(0, "NETWORK", "The service cannot be reached.");
     } finally {
       clearTimeout(timer);
-      abort.abort(); // A stream that did open would stay open.
+      abort.abort(); // A stream that opened would stay open.
     }
   }
 
@@ -293,7 +293,7 @@ export class Scoreboard extends EventTarget {
 
   /** @param {string} type @param {any} detail */
   #fromStream(type, detail) {
-    if (type === "reset") this.#lastChange = ""; // What came between is not known.
+    if (type === "reset") this.#lastChange = ""; // Missed events are unknown.
     if (type === "score:update" && this.#isRepeated(detail)) return;
     const isMine = detail.userId === undefined || detail.userId === this.user?.id;
     if (type === "score:update" && isMine) this.optimistic.confirm(detail.newScore);
@@ -303,7 +303,7 @@ export class Scoreboard extends EventTarget {
   }
 
   /**
-   * The service may publish a change twice, under two ids. The same step cannot be made twice in a row.
+   * The service may publish a change twice, under two ids. The same change cannot happen twice in a row.
    *
    * @param {{userId: string, oldScore: number, newScore: number}} change
    */
@@ -316,10 +316,10 @@ export class Scoreboard extends EventTarget {
 
   /** @param {Outcome} outcome */
   #settled(outcome) {
-    // A held action is settled again by the review; each state of it is told once.
+    // A review settles a held action again. Each status is dispatched once.
     const key = `${outcome.actionId}:${outcome.status}`;
-    if (this.#told.includes(key)) return;
-    this.#told = [...this.#told.slice(1 - REMEMBERED_OUTCOMES), key];
+    if (this.#dispatched.includes(key)) return;
+    this.#dispatched = [...this.#dispatched.slice(1 - REMEMBERED_OUTCOMES), key];
     this.completions.settled(outcome);
     this.optimistic.settle(outcome.actionId, outcome);
     this.#emit("result", outcome);

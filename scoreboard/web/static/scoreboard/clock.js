@@ -1,23 +1,22 @@
 /**
- * The service's clock, as its answers tell it. People set the clocks of their devices, and those may be set again while
- * the page is open: so waits and ages in here go by `performance.now()`, and what the service stamped is compared with
- * this clock.
+ * The service's clock, learnt from its answers. A device's clock may be wrong, and may be set while the page is open. So
+ * the module measures waits and ages by `performance.now()`, and compares the service's stamps with this clock.
  *
- * `performance.now()` may stand still while the device sleeps. Waits are then longer by the sleep, which harms nothing,
- * and the first answer afterwards sets this clock right.
+ * `performance.now()` may stand still while the device sleeps. Waits are then longer by the sleep, which is harmless,
+ * and the first answer afterwards corrects this clock.
  */
 export class Clock {
-  /** Service's time less `performance.now()`, ms. Every stamp is a lower bound, whatever caches and roads delayed. */
+  /** Service's time minus `performance.now()`, ms. Every stamp is a lower bound: caches and latency only delay it. */
   #offset = -Infinity;
-  /** Whether the service has told. */
+  /** Whether an answer of the service has set the clock. */
   isSet = false;
 
-  /** Take up a time that the service gave as its present one. @param {string | null | undefined} stamp a date */
+  /** Learn from a stamp that was the service's present time. @param {string | null | undefined} stamp a date */
   learn(stamp) {
     if (this.atLeast(stamp)) this.isSet = true;
   }
 
-  /** Take up a time that has passed at the service, perhaps long ago. @param {string | null | undefined} stamp */
+  /** Learn from a stamp that is past at the service, perhaps for long. @param {string | null | undefined} stamp */
   atLeast(stamp) {
     const ms = Date.parse(stamp ?? "");
     if (!Number.isFinite(ms)) return false;
@@ -25,7 +24,7 @@ export class Clock {
     return true;
   }
 
-  /** The time at the service, ms since 1970; the device's own before the service said anything. */
+  /** The time at the service, ms since 1970; before the first answer the device's own. */
   now() {
     const known = this.#offset + performance.now();
     return this.isSet ? known : Math.max(known, Date.now());

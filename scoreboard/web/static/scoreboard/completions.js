@@ -1,12 +1,12 @@
 /**
- * Completed actions on their way to the service.
+ * The queue of completions that have no answer yet.
  *
- * Each is written down before the first try and sent with the very same body until there is an answer: the service
- * counts an action once, so repeating is safe. One entry per storage key, so that tabs do not overwrite each other.
+ * Each completion is stored before the first try and sent with the very same body until there is an answer. The service
+ * counts an action once, so a repeat is safe. Each entry has its own storage key, so tabs do not overwrite each other.
  *
- * The service takes a completion only while its action's token lives, by its own clock. So what never reached it by then
- * is over, and is said to be. What was sent without an answer may have been taken: its points no longer show as coming,
- * but the same body goes on being sent for a day, and brings the first answer.
+ * The service takes a completion only while its action's token lives, by its own clock. A completion that was never sent
+ * by then is dropped. A completion that was sent without an answer may have been taken: its points are no longer pending,
+ * but the module goes on sending the same body for a day, which brings the first answer.
  */
 
 import { ApiError } from "./http.js";
@@ -16,31 +16,31 @@ import { keys, read, remove, write } from "./storage.js";
 /** @typedef {import("./types.js").Outcome} Outcome */
 /** @typedef {{actionId: string, actionToken: string, proof: object, onBehalfOf?: string}} Body */
 /**
- * `addedAt` and `expiresAt` in ms since 1970 by the service's clock; `isInDoubt`: sent, without an answer that says the
- * service did not take it.
+ * `addedAt` and `expiresAt` in ms since 1970 by the service's clock. `isInDoubt`: the entry was sent, and no answer says
+ * that the service did not take it.
  *
  * @typedef {{body: Body, points: number, addedAt: number, expiresAt: number, tab: string, isInDoubt?: boolean}} Entry
  */
 
-/** A user may have a few open actions at a time; more than this in the queue cannot be honest play. */
+/** A user has a few open actions at a time: more than this in the queue is no honest play. */
 const MAX_QUEUED = 20;
-/** No action token lives longer than a day, and for so long the first answer is worth asking for. */
+/** No action token lives longer than a day. The module asks for the first answer that long. */
 const MAX_AGE_MS = 86_400_000;
-/** A last try is made this long before the end: the time on the road, and what the two clocks may differ. */
+/** The last try is this long before the end: latency, and the difference between the two clocks. */
 const LAST_TRY_MS = 3_000;
-/** The tab that wrote an entry sends it; left alone for so long, any tab does. */
+/** The tab that stored an entry sends it. After this time any tab does. */
 const ORPHAN_MS = 60_000;
 /** The service takes one completion a second from a user. */
 const SPACING_MS = 1_100;
 const RETRY_BASE_MS = 1_500;
 const RETRY_CAP_MS = 60_000;
-/** `Prefer: wait=5`, and the network's share. */
+/** `Prefer: wait=5` and the network's latency. */
 const ANSWER_MS = 15_000;
 const WAIT_S = 5;
-/** An accepted action is settled within seconds; asking stops after about two minutes, the stream still tells. */
+/** An accepted action is settled within seconds. Polling stops after about two minutes; the stream may still tell. */
 const STATUS_TRIES = 6;
 export const EXPIRED = "ACTION_TOKEN_EXPIRED";
-/** Refusals that another try with a fresh token or cookie can cure. */
+/** Refusals that another try with a fresh token or cookie may pass. */
 const CURABLE = new Set(["CSRF_FAILED"]);
 
 export class Completions {
@@ -48,10 +48,10 @@ export class Completions {
   #isDraining = false;
   #failures = 0;
   #lastSentAt = -SPACING_MS;
-  /** No try before this time, which the service named; a network that comes back does not shorten it. */
+  /** No try before this time, which the service named, even if the network comes back earlier. */
   #notBefore = 0;
   #refusedWith = "";
-  /** The action whose completion is on the road. */
+  /** The action whose completion is being sent. */
   #sending = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -61,15 +61,16 @@ export class Completions {
   #unsettled = new Set();
   /** When actions of this page's own life expire, by `performance.now()`. @type {Map<string, number>} */
   #deadlines = new Map();
-  /** Whose points no longer show as coming. @type {Set<string>} */
+  /** Actions whose points are no longer pending. @type {Set<string>} */
   #lapsed = new Set();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #lapseTimer;
 
   /**
    * @param {{session: import("./session.js").Session, clock: import("./clock.js").Clock,
-   *   next: import("./next.js").NextActions, emit: (type: string, detail: any) => void, onOutcome: (outcome: Outcome) => void,
-   *   onLapse: (actionId: string) => void}} setup `onLapse`: whether the service took it is not known, and may stay so
+   *   next: import("./next.js").NextActions, emit: (type: string, detail: any) => void,
+   *   onOutcome: (outcome: Outcome) => void, onLapse: (actionId: string) => void}} setup `onLapse`: too late, and it is
+   *   unknown whether the service took the completion
    */
   constructor(setup) {
     this.setup = setup;
@@ -87,32 +88,33 @@ export class Completions {
     return this.#entries().length;
   }
 
-  /** Points that may still come, by action. @returns {[string, number][]} */
+  /** Pending points by action. @returns {[string, number][]} */
   expected() {
     const deliverable = this.#entries().filter((entry) => this.#leftMs(entry) > 0);
     return deliverable.map(({ body, points }) => [body.actionId, points]);
   }
 
   /**
-   * Write down and send. Resolves with the first answer, or with status `queued` when there is none now.
+   * Store and send. Resolves with the first answer, or with status `queued` when there is none now. Throws ApiError when
+   * no user is signed in or the queue is full.
    *
    * @param {Body} body
    * @param {{points: number, leftMs: number}} expected points for the optimistic score; the rest of the token's life
    * @returns {Promise<Outcome>}
    */
   add(body, { points, leftMs }) {
-    if (!this.setup.session.user) throw new ApiError(401, "INVALID_TOKEN", "Nobody is signed in.");
+    if (!this.setup.session.user) throw new ApiError(401, "INVALID_TOKEN", "No user is signed in.");
     if (this.size >= MAX_QUEUED) throw new ApiError(0, "QUEUE_FULL", "Too many completions are waiting to be sent.");
     const now = this.setup.clock.now();
     this.#deadlines.set(body.actionId, performance.now() + leftMs);
     this.#keep({ body, points, addedAt: now, expiresAt: now + leftMs, tab: this.#tab });
-    this.#tell();
+    this.#emitQueue();
     const answer = new Promise((resolve, reject) => this.#waiting.set(body.actionId, { resolve, reject }));
     this.flush();
     return /** @type {Promise<Outcome>} */ (answer);
   }
 
-  /** An event or an answer says how an action ended. @param {Outcome} outcome */
+  /** An event or an answer brings an outcome. @param {Outcome} outcome */
   settled(outcome) {
     this.#unsettled.delete(outcome.actionId);
     const waiting = this.#waiting.get(outcome.actionId);
@@ -120,13 +122,13 @@ export class Completions {
     this.#drop(outcome.actionId);
   }
 
-  /** Send what waits, oldest first, one at a time. */
+  /** Send the queue, oldest first, one at a time. */
   async flush() {
     if (this.#isDraining || !this.setup.session.user) return;
     this.#lapse();
     const early = this.#notBefore - performance.now();
     if (early > 0) {
-      this.#again(early + 1); // Timers drop the fraction of a millisecond: the last one may have come a hair too soon.
+      this.#schedule(early + 1); // Timers drop fractions of a millisecond, so the last one may have come too early.
       return this.#postpone(this.#refusedWith, early);
     }
     this.#isDraining = true;
@@ -139,7 +141,7 @@ export class Completions {
       }
     } finally {
       this.#isDraining = false;
-      if (this.size && !this.#failures) this.#again(ORPHAN_MS);
+      if (this.size && !this.#failures) this.#schedule(ORPHAN_MS);
     }
   }
 
@@ -148,11 +150,11 @@ export class Completions {
     const { actionId } = entry.body;
     await sleep(Math.max(0, this.#lastSentAt + SPACING_MS - performance.now()));
     this.#lastSentAt = performance.now();
-    // Before it is sent: the page may be gone before the answer.
-    this.#doubt(entry, true);
+    // Before sending: the page may be closed before the answer.
+    this.#markInDoubt(entry, true);
     this.#sending = actionId;
-    // Not part of what is written down: the service takes a completion for the same with and without it.
-    const next = this.setup.next.wishOf(actionId);
+    // `next` is not stored: for the service a completion is the same with and without it.
+    const next = this.setup.next.wantedWith(actionId);
     try {
       const { data } = await this.setup.session.call("POST", "/v1/actions/complete", {
         body: next ? { ...entry.body, next } : entry.body,
@@ -164,7 +166,7 @@ export class Completions {
       this.#answered({ ...outcome, actionId }, next && this.setup.next.answered(next, told));
       return true;
     } catch (error) {
-      this.#doubt(entry, Boolean(entry.isInDoubt) || !isUntaken(error));
+      this.#markInDoubt(entry, Boolean(entry.isInDoubt) || !isUntaken(error));
       this.#sending = "";
       if (next && this.setup.next.isUnknown(error)) return true; // The same entry is sent again, without it.
       return this.#failed(entry, error);
@@ -195,10 +197,10 @@ export class Completions {
     this.#refusedWith = error instanceof ApiError ? error.code : "NETWORK";
     const wait = this.#nextWait(entry, error);
     this.#notBefore = isTold ? performance.now() + wait : 0;
-    // A limit that lets nothing through before a token's end: better said now than hoped until then.
+    // The limit lasts longer than the token: drop the completion now.
     if (error instanceof ApiError && error.status === 429) this.#lapse(wait, error);
     else this.#lapse();
-    this.#again(wait);
+    this.#schedule(wait);
     this.#postpone(this.#refusedWith, wait);
     return false;
   }
@@ -209,12 +211,12 @@ export class Completions {
     const told = error instanceof ApiError ? error.retryAfterMs : null;
     const wait = told ? Math.max(own, asked(told)) : own;
     const isLimited = error instanceof ApiError && error.status === 429;
-    // Whoever is busy or away may be back just in time.
+    // A busy or unreachable service may be back just in time.
     const last = this.#leftMs(entry) - LAST_TRY_MS;
     return last > SPACING_MS && !isLimited ? Math.min(wait, last) : wait;
   }
 
-  /** It is refused for good. @param {string} actionId @param {ApiError} error */
+  /** The service refused the completion for good. @param {string} actionId @param {ApiError} error */
   #giveUp(actionId, error) {
     this.#drop(actionId);
     this.#waiting.get(actionId)?.reject(error);
@@ -223,18 +225,18 @@ export class Completions {
   }
 
   /**
-   * Give up what cannot be delivered in time any more, and stop promising what may have been.
+   * Drop the completions that are too late, and make the points of those in doubt no longer pending.
    *
-   * @param {number} [withinMs] how much of its life is of no use
+   * @param {number} [withinMs] also those that have no more than this of their life left
    * @param {ApiError} [why]
    */
-  #lapse(withinMs = 0, why = new ApiError(400, EXPIRED, "It did not reach the service in time.")) {
+  #lapse(withinMs = 0, why = new ApiError(400, EXPIRED, "The completion did not reach the service in time.")) {
     for (const entry of this.#entries()) {
       const { actionId } = entry.body;
       const isOver = this.#leftMs(entry) <= withinMs && this.#isMine(entry) && !this.#lapsed.has(actionId);
-      // A try that is on the road tells by itself.
+      // The answer to the present try will tell.
       if (!isOver || actionId === this.#sending) continue;
-      // After a reload the device's clock alone may be wrong: the service is asked.
+      // After a reload only the device's clock is known, which may be wrong: ask the service.
       const isSure = this.#deadlines.has(actionId) || this.setup.clock.isSet;
       if (isSure && !entry.isInDoubt) {
         this.#giveUp(actionId, why);
@@ -245,17 +247,17 @@ export class Completions {
     }
     const left = this.#entries().map((entry) => this.#leftMs(entry)).filter((ms) => ms > 0);
     clearTimeout(this.#lapseTimer);
-    // A timer may fire a hair too soon; no token lives longer than a day.
+    // A timer may fire a fraction of a millisecond too early. No token lives longer than a day.
     if (left.length) this.#lapseTimer = setTimeout(() => this.#lapse(), Math.min(...left, MAX_AGE_MS) + 1);
   }
 
-  /** What is left of the time in which the service takes it, ms. @param {Entry} entry */
+  /** How long the service still takes the completion, ms. @param {Entry} entry */
   #leftMs({ body, expiresAt }) {
     const deadline = this.#deadlines.get(body.actionId);
     return deadline === undefined ? expiresAt - this.setup.clock.now() : deadline - performance.now();
   }
 
-  /** Tell those who wait for an answer that it will come as an event. @param {string} code @param {number} wait */
+  /** Resolve waiting calls with `queued`: the outcome comes as an event. @param {string} code @param {number} wait */
   #postpone(code, wait) {
     const left = new Map(this.#entries().map((entry) => [entry.body.actionId, this.#leftMs(entry)]));
     for (const [actionId, { resolve, outcome }] of this.#waiting) {
@@ -263,18 +265,18 @@ export class Completions {
       resolve(outcome ?? { actionId, status: "queued", reason: code, sendsForMs });
     }
     this.#waiting.clear();
-    this.#tell({ code, retryInMs: wait, retryAt: this.setup.clock.now() + wait });
+    this.#emitQueue({ code, retryInMs: wait, retryAt: this.setup.clock.now() + wait });
   }
 
   /** @param {{code?: string, retryInMs?: number, retryAt?: number}} [why] */
-  #tell(why) {
+  #emitQueue(why) {
     const left = this.#entries().map((entry) => this.#leftMs(entry));
     const open = left.filter((ms) => ms > 0);
     const sendsForMs = open.length ? Math.min(...open) : null;
     this.setup.emit("queue", { size: left.length, unconfirmed: left.length - open.length, sendsForMs, ...why });
   }
 
-  /** Ask for the outcome of an accepted action until it is settled. @param {Outcome} outcome */
+  /** Poll an accepted action until it is settled. @param {Outcome} outcome */
   async #follow({ actionId }) {
     this.#unsettled.add(actionId);
     for (let tries = 0; tries < STATUS_TRIES; tries += 1) {
@@ -287,7 +289,7 @@ export class Completions {
   }
 
   /** @param {number} ms */
-  #again(ms) {
+  #schedule(ms) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(this.flush, ms);
   }
@@ -307,8 +309,8 @@ export class Completions {
     write(this.#key(entry.body.actionId), entry);
   }
 
-  /** Note whether the service may have taken it, unless an event has settled it meanwhile. */
-  #doubt(/** @type {Entry} */ entry, /** @type {boolean} */ isInDoubt) {
+  /** Store whether the service may have taken the completion, unless an event has settled it meanwhile. */
+  #markInDoubt(/** @type {Entry} */ entry, /** @type {boolean} */ isInDoubt) {
     if (read(this.#key(entry.body.actionId))) this.#keep({ ...entry, isInDoubt });
   }
 
@@ -317,16 +319,16 @@ export class Completions {
     remove(this.#key(actionId));
     this.#deadlines.delete(actionId);
     this.#lapsed.delete(actionId);
-    this.#tell();
+    this.#emitQueue();
   }
 
-  /** @returns {Entry[]} oldest first; too old ones are removed */
+  /** @returns {Entry[]} oldest first; old entries are removed */
   #entries() {
     if (!this.setup.session.user) return [];
     const entries = [];
     for (const key of keys(this.#prefix)) {
       const entry = /** @type {Entry | null} */ (read(key));
-      // The device's clock alone is no proof of age: people set it, and then a kept round would be gone unheard.
+      // The device's clock alone is no proof of age: a user who sets it would lose a stored round.
       const isOld = this.setup.clock.isSet && this.setup.clock.now() - (entry?.addedAt ?? 0) >= MAX_AGE_MS;
       if (entry?.body?.actionId && !isOld) entries.push(entry);
       else remove(key);
@@ -344,14 +346,14 @@ export class Completions {
   }
 }
 
-/** Whether a failure proves that the service took nothing. @param {unknown} error */
+/** Whether an error proves that the service took nothing. @param {unknown} error */
 function isUntaken(error) {
   if (!(error instanceof ApiError)) return false;
-  // Without a network nothing was sent. A 5xx may come from the road back, or from a commit whose answer was lost.
+  // Without a network nothing was sent. A 5xx may come from a proxy, or from a commit whose answer was lost.
   return error.status === 0 ? navigator.onLine === false : error.status < 500;
 }
 
-/** A name that this tab keeps when it is reloaded, so that it goes on sending what it wrote down. */
+/** The tab's name, which it keeps over a reload, so that it goes on sending its own entries. */
 function tabName() {
   const fresh = Math.random().toString(36).slice(2);
   try {

@@ -1,6 +1,6 @@
 /**
- * The proof's checksum: HMAC-SHA256, by hand. WebCrypto is hidden on plain http and may be taken away elsewhere; one
- * way that always works is less than two, and the message is under 3 KB.
+ * The proof's checksum: HMAC-SHA256 in plain JavaScript. WebCrypto is absent on plain http and may be disabled elsewhere.
+ * One way that always works is less code than two, and the message is under 3 KB.
  */
 
 const encoder = new TextEncoder();

@@ -1,9 +1,9 @@
 /** One HTTP call: JSON in and out, a bounded wait, and failures as one kind of error. */
 
-/** Waits longer than this are a mistake of somebody's clock; they are cut. */
+/** A longer wait comes from a wrong clock and is cut. */
 const LONGEST_RETRY_AFTER_MS = 3_600_000;
 
-/** A refusal by the service, or (status 0) no answer at all. */
+/** A refusal by the service, or no answer at all (status 0). */
 export class ApiError extends Error {
   /**
    * @param {number} status 0 when the service could not be reached
@@ -21,7 +21,7 @@ export class ApiError extends Error {
     this.retryAfterMs = retryAfterMs;
   }
 
-  /** Whether the very same call may well succeed later. */
+  /** Whether the very same call may succeed later. */
   get isTransient() {
     return this.status === 0 || this.status === 408 || this.status === 425 || this.status === 429 || this.status >= 500;
   }
@@ -34,7 +34,7 @@ export class ApiError extends Error {
  * @property {RequestCredentials} [credentials]
  * @property {RequestCache} [cache]
  * @property {number} [timeoutMs]
- * @property {(response: Response) => void} [onResponse] told of every answer, whatever its status
+ * @property {(response: Response) => void} [onResponse] called with every answer, whatever its status
  */
 
 /**
@@ -87,7 +87,7 @@ export function refusal(response, answer) {
 }
 
 /**
- * Retry-After in ms. Other origins read the header only where CORS exposes it; the body says it too.
+ * Retry-After in ms, from the header or the body: other origins can read the header only where CORS exposes it.
  *
  * @param {Response} response
  * @param {{details?: Record<string, any>}} error
@@ -95,7 +95,7 @@ export function refusal(response, answer) {
 function retryAfter(response, error) {
   const header = response.headers.get("Retry-After");
   const seconds = Number(header ?? error.details?.retryAfter ?? NaN);
-  // A date is one of the answer's own clock.
+  // A date in Retry-After goes by the clock of the answer's Date.
   const sentAt = Date.parse(response.headers.get("Date") ?? "") || Date.now();
   const ms = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header ?? "") - sentAt;
   return Number.isFinite(ms) ? Math.min(Math.max(0, ms), LONGEST_RETRY_AFTER_MS) : null;

@@ -1,4 +1,4 @@
-/** The live board: stream or polling, shared between tabs, paused in the background. Decides which, and says so. */
+/** The live board: chooses between stream, another tab's stream and polling, and reports the connection's state. */
 
 import { ApiError } from "./http.js";
 import { Poller } from "./poller.js";
@@ -8,9 +8,9 @@ import { Tabs } from "./tabs.js";
 /** @typedef {import("./types.js").Board} Board */
 /** @typedef {import("./types.js").State} State */
 
-/** A poll may meet a cache older than the stream was; more old answers than this mean that the numbering began anew. */
+/** A cache may answer a poll with an older version. After so many old answers the service has restarted its versions. */
 const OLD_POLLS = 3;
-/** A stream that has not spoken by now may be held back on its way, by a proxy that buffers: the board is read beside it. */
+/** A proxy may be buffering a stream without an event by now, so the board is polled beside it. */
 const BESIDE_MS = 3_000;
 
 /**
@@ -49,7 +49,7 @@ export class Live {
       reauthenticate: setup.reauthenticate,
       heartbeatMs: setup.heartbeatMs,
       onEvent: (type, data, id) => {
-        this.#become("live"); // Whatever the browser said of the network.
+        this.#become("live"); // Even if the browser reports no network.
         this.#apply(type, data, "stream");
         this.tabs.publish({ kind: "event", type, data, id });
       },
@@ -65,7 +65,7 @@ export class Live {
     this.tabs = new Tabs({
       isShared: setup.isShared,
       onLead: () => this.#lead(),
-      onDepose: () => this.#quieten(),
+      onDepose: () => this.#stop(),
       onMessage: (message) => this.#follow(message),
       snapshot: () => ({ state: this.state, board: this.board, id: this.stream.lastEventId }),
     });
@@ -96,17 +96,17 @@ export class Live {
     this.#leave("closed");
   }
 
-  /** Begin anew as another user: events of the last one must not be resumed. */
+  /** Start again as another user, without resuming the last user's events. */
   restart() {
     if (this.state === "closed") return;
     this.stream.lastEventId = "";
-    this.#quieten();
+    this.#stop();
     if (this.state !== "paused") this.#join();
   }
 
   /** Try the stream now instead of at the end of the wait. */
   retry() {
-    this.stream.forgive();
+    this.stream.resetFailures();
     if (this.tabs.isLeader && this.state !== "live") this.stream.open();
   }
 
@@ -124,7 +124,7 @@ export class Live {
     else if (this.state === "offline") this.retry();
   }
 
-  /** A stream may outlive the network that calls failed on: without a change, the state is told once more. */
+  /** A stream may stay open while calls fail. The state is emitted once more even if it has not changed. */
   onOnline() {
     this.resume();
     if (this.state === "live" || this.state === "polling") this.#tell(this.state);
@@ -134,7 +134,7 @@ export class Live {
     if (this.tabs.isLeader) this.#become("offline");
   }
 
-  /** A page that holds connections or locks cannot be kept for the back button. */
+  /** Browsers keep no page for the back button that holds connections or locks. */
   onPageHide() {
     this.#pause();
   }
@@ -147,24 +147,24 @@ export class Live {
 
   #join() {
     this.#become("connecting");
-    this.#pollSoon(BESIDE_MS); // Also while no other tab answers.
+    this.#pollSoon(BESIDE_MS); // Also when no other tab answers.
     this.tabs.join(this.setup.channel());
   }
 
   /** @param {State} state */
   #leave(state) {
-    this.#quieten();
+    this.#stop();
     this.tabs.leave();
     this.#become(state);
   }
 
   #lead() {
     this.#hasPaused = false;
-    this.stream.forgive();
+    this.stream.resetFailures();
     this.stream.open();
   }
 
-  #quieten() {
+  #stop() {
     this.stream.close();
     this.#stopPolling();
   }
@@ -180,14 +180,14 @@ export class Live {
     this.poller.stop();
   }
 
-  /** What the leading tab says. @param {any} message */
+  /** Handle a message of the leading tab. @param {any} message */
   #follow(message) {
-    this.#stopPolling(); // One tab reads for all.
+    this.#stopPolling(); // The leading tab polls for all.
     if (message.id) this.stream.lastEventId = message.id;
     if (message.kind === "event") return this.#apply(message.type, message.data, "tab");
     if (message.board) this.#offer(message.board, "tab");
     if (message.kind === "snapshot" && this.#hasPaused) {
-      // What happened to this user meanwhile was told to the tabs that were awake only.
+      // Private events of the meantime went to the other tabs only.
       this.#hasPaused = false;
       this.setup.emit("reset", { reason: "paused" });
     }
@@ -198,15 +198,15 @@ export class Live {
   #apply(type, data, source) {
     if (type === "heartbeat") return;
     if (type.startsWith("leaderboard:")) return this.#offer(data, source);
-    // After a reset the service knows nothing of our version: the snapshot that follows counts, whatever its number.
+    // After a reset our version means nothing: the next snapshot counts, whatever its version.
     if (type === "reset") this.board = null;
     this.setup.emit(type, data);
   }
 
-  /** Show a board unless a newer one was seen. @param {Board} board @param {"stream" | "poll" | "tab"} source */
+  /** Emit a board unless it is older than the present one. @param {Board} board @param {"stream" | "poll" | "tab"} source */
   #offer(board, source) {
     if (this.board && board.version < this.board.version) return false;
-    // A player who joins below the top changes the total only.
+    // A new player below the top changes only the total.
     const isNews = board.version !== this.board?.version || board.totalPlayers !== this.board?.totalPlayers;
     this.board = { ...board, source };
     if (isNews || source === "poll") this.setup.emit("board", this.board);
@@ -218,7 +218,7 @@ export class Live {
     const board = { ...data, updatedAt: data.lastUpdated ?? null };
     if (this.#offer(board, "poll")) this.#oldPolls = 0;
     else if ((this.#oldPolls += 1) >= OLD_POLLS) this.board = null;
-    // The service was gone and answers again: streams may work too.
+    // The service answers again, so streams may work too.
     if (this.state === "offline") this.retry();
     this.#become("polling");
     this.tabs.publish({ kind: "board", state: this.state, board: this.board });
@@ -226,7 +226,7 @@ export class Live {
 
   /** @param {unknown} error @param {number} retryInMs */
   #pollFailed(error, retryInMs) {
-    // The board is for signed-in players only, and nobody is signed in.
+    // The board is for signed-in players only, and no player is signed in.
     if (error instanceof ApiError && error.status === 401) return this.#become("refused", error, retryInMs);
     const isUnreachable = error instanceof ApiError && error.status === 0;
     this.#become(isUnreachable || navigator.onLine === false ? "offline" : "connecting", error, retryInMs);
@@ -234,11 +234,11 @@ export class Live {
 
   /** @param {number} failures @param {number} retryInMs @param {ApiError | null} error */
   #streamDown(failures, retryInMs, error) {
-    // A wait that the service asked for may be minutes: the board moves on meanwhile.
+    // The service may have asked for a wait of minutes: poll the board meanwhile.
     if (failures >= BLOCKED_AFTER || retryInMs > this.setup.pollMs) this.poller.start();
-    // Ten thousand pages that lost the same server do not ask for the board in the same instant either.
+    // Jitter: ten thousand pages that lost the same server should not poll at the same instant.
     else this.#pollSoon(BESIDE_MS * (1 + Math.random()));
-    // The board goes on without a stream; the page hears why there is none.
+    // Polling goes on; the event says why there is no stream.
     if (this.state === "polling" || this.state === "refused") return this.#become(this.state, error, retryInMs);
     const isUnreachable = navigator.onLine === false || (error?.status === 0 && failures > 1);
     this.#become(isUnreachable ? "offline" : "connecting", error, retryInMs);

@@ -1,10 +1,10 @@
-/** Web Locks for what must not happen twice; where a browser has none, refuses them or keeps silent, it happens anyway. */
+/** Work for one tab at a time, by Web Locks. Without a lock (absent, refused or silent) the work is done anyway. */
 
 /** Longer than any call under a lock may take. */
-const PATIENCE_MS = 20_000;
+const TIMEOUT_MS = 20_000;
 
 /**
- * Do the work while no other tab does; after a while regardless of them.
+ * Do the work while no other tab does; after the timeout in any case.
  *
  * @param {string} name
  * @param {() => Promise<void>} work
@@ -13,18 +13,18 @@ const PATIENCE_MS = 20_000;
 export async function exclusively(name, work) {
   let isStarted = false;
   const abort = new AbortController();
-  const timer = setTimeout(() => abort.abort(), PATIENCE_MS);
+  const timer = setTimeout(() => abort.abort(), TIMEOUT_MS);
   const start = () => {
     clearTimeout(timer);
-    if (isStarted) return Promise.resolve(); // Granted after all, when the work was done without.
+    if (isStarted) return Promise.resolve(); // The lock came after the timeout: the work is done.
     isStarted = true;
     return work();
   };
-  // A facility may keep silent even when told to give up.
-  const silence = new Promise((_, reject) => abort.signal.addEventListener("abort", reject));
+  // A lock request may not settle even when it is aborted.
+  const timeout = new Promise((_, reject) => abort.signal.addEventListener("abort", reject));
   try {
-    // Blocked cookies block locks as well: they are there, and every request is refused.
-    return await Promise.race([navigator.locks.request(name, { signal: abort.signal }, start), silence]);
+    // Where cookies are blocked, locks exist and every request is refused.
+    return await Promise.race([navigator.locks.request(name, { signal: abort.signal }, start), timeout]);
   } catch (error) {
     if (isStarted) throw error;
     isStarted = true;

@@ -1,9 +1,9 @@
 /**
- * The next action, which the answer to a completion brings: so play after play is one call each.
+ * Prefetched actions: the answer to a completion brings the action of the next round, so each round is one call.
  *
- * A completion asks for it only while nobody has begun the next round in another way, and never from the stored queue: an
- * action that nobody plays would hold one of the player's few open actions until it expires. What came waits for `start`,
- * its clock running. It belongs to one tab; over a reload it is handed to the next page in that tab.
+ * An action that is never played counts among the player's few open actions until it expires. So a completion prefetches
+ * only until the next round begins, and never from the stored queue. A prefetched action waits for `start` while its clock
+ * runs. It belongs to one tab, and a reload hands it to the next page in that tab.
  */
 
 import { sleep } from "./backoff.js";
@@ -11,18 +11,18 @@ import { ApiError } from "./http.js";
 
 /** @typedef {import("./types.js").Action} Action */
 /** @typedef {import("./types.js").NextAction} NextAction */
-/** @typedef {{actionId: string, wanted: Required<NextAction>, until: number}} Wish */
+/** @typedef {{actionId: string, wanted: Required<NextAction>, until: number}} Prefetch */
 /** @typedef {{action: Action, key: string, arrivedAt: number}} Waiting `arrivedAt` by the device's clock, ms */
 
 /** A user may have five open actions by default; the rounds being played in two tabs need some of them. */
 const MAX_WAITING = 2;
-/** A wish is for the round that follows at once; a completion that gets through later than this brings no action. */
-const WISH_MS = 60_000;
-/** `start` waits so long for an answer that is on the road and may bring the action. Most answers take a tenth of it. */
+/** A prefetch is for the round that follows at once. A completion that is sent later than this brings no action. */
+const PREFETCH_MS = 60_000;
+/** The longest wait of `start` for an answer that may bring the action. Most answers take a tenth of it. */
 const ANSWER_MS = 2_000;
-/** A service without `next` is asked again after this: it may have been replaced by a newer one. */
+/** After this the page tries `next` again: a newer service may have replaced the one that refused it. */
 const UNKNOWN_MS = 600_000;
-/** With which status `request` refuses so; 400 for all others. */
+/** The statuses of the same refusals of a request; 400 for all others. */
 const STATUSES = /** @type {Record<string, number>} */ ({
   INVALID_TOKEN: 401,
   ACCOUNT_BANNED: 403,
@@ -33,13 +33,15 @@ const STATUSES = /** @type {Record<string, number>} */ ({
 });
 
 export class NextActions {
-  /** What the newest completion asks for. @type {Wish | null} */
-  #wish = null;
-  /** The completion that is being sent; its answer settles once it is there or will not come now. */
+  /** The newest completion that prefetches. @type {Prefetch | null} */
+  #prefetch = null;
+  /** The completion that is being sent. Its answer settles when it arrives or the try fails. */
   #coming = { actionId: "", answer: /** @type {Promise<unknown>} */ (Promise.resolve()) };
   /** Newest first. @type {Waiting[]} */
   #waiting = [];
-  /** Limits count a user's requests of all kinds together. @type {{error: ApiError, until: number} | null} */
+  /** The kind that the completion on its way prefetches; null once another user has signed in. @type {NextAction | null} */
+  #asked = null;
+  /** One for all kinds: limits count a user's requests together. @type {{error: ApiError, until: number} | null} */
   #refusal = null;
   #unknownUntil = 0;
   #isTakenOver = false;
@@ -60,42 +62,44 @@ export class NextActions {
     window.removeEventListener("pageshow", this.onPageShow);
   }
 
-  /** Forget everything: it was another user's. */
+  /** Forget the last user's actions and refusal. */
   clear() {
-    this.#wish = null;
+    this.#prefetch = this.#asked = this.#refusal = null;
     this.#waiting = [];
-    this.#refusal = null;
   }
 
-  /** Have the completion of this action ask for one. @param {string} actionId @param {Required<NextAction>} wanted */
-  wish(actionId, wanted) {
+  /** Let the completion of this action prefetch. @param {string} actionId @param {Required<NextAction>} wanted */
+  prefetchWith(actionId, wanted) {
     this.#takeOver();
     this.#prune();
     const now = performance.now();
     const isFull = this.#waiting.length >= MAX_WAITING;
-    this.#wish = isFull || now < this.#unknownUntil ? null : { actionId, wanted, until: now + WISH_MS };
+    this.#prefetch = isFull || now < this.#unknownUntil ? null : { actionId, wanted, until: now + PREFETCH_MS };
   }
 
-  /** What the completion of this action asks for now. @param {string} actionId */
-  wishOf(actionId) {
-    const wish = this.#wish;
-    return wish?.actionId === actionId && performance.now() < wish.until ? wish.wanted : undefined;
+  /** The kind of action that this action's completion prefetches, if any. @param {string} actionId */
+  wantedWith(actionId) {
+    const prefetch = this.#prefetch;
+    if (prefetch?.actionId !== actionId || performance.now() > prefetch.until) return undefined;
+    this.#asked = prefetch.wanted;
+    return prefetch.wanted;
   }
 
-  /** Have `start` wait for the answer to this completion. @param {string} actionId @param {Promise<unknown>} answer */
+  /** Let `begin` wait for the answer to this completion. @param {string} actionId @param {Promise<unknown>} answer */
   expect(actionId, answer) {
     this.#coming = { actionId, answer };
   }
 
   /**
-   * Take up what an answer said of the next action.
+   * Take the next action, or its refusal, from an answer.
    *
    * @param {Required<NextAction>} wanted
    * @param {any} told the answer's `next`; undefined from a service that does not know it
-   * @returns {Action | ApiError | undefined} undefined where there is neither an action nor a refusal
+   * @returns {Action | ApiError | undefined} undefined when the answer has neither
    */
   answered(wanted, told) {
-    this.#wish = null;
+    if (wanted !== this.#asked) return undefined;
+    this.#prefetch = null;
     if (told?.error) {
       const error = refusalOf(told.error);
       if (error.retryAfterMs) this.#refusal = { error, until: performance.now() + error.retryAfterMs };
@@ -111,37 +115,37 @@ export class NextActions {
   }
 
   /**
-   * Whether a completion was refused because this service does not know `next`, as an older one beside it may not: then
-   * none asks for a while, and the completion may be sent again without.
+   * Whether an older service refused the completion because it does not know `next`. Then no completion prefetches for a
+   * while, and this one may be sent again without it.
    *
    * @param {unknown} error
    */
   isUnknown(error) {
     const fields = error instanceof ApiError && error.status === 400 ? Object.keys(error.details.fields ?? {}) : [];
     if (!fields.some((field) => field === "next" || field.startsWith("next."))) return false;
-    this.#wish = null;
+    this.#prefetch = null;
     this.#unknownUntil = performance.now() + UNKNOWN_MS;
     return true;
   }
 
   /**
-   * A round begins: resolves once no answer on the road may bring its action. One that comes later need not.
+   * A round begins. Resolves when the answer that may bring its action is there, or after a bounded wait.
    *
    * @param {NextAction} wanted
    */
   async begin(wanted) {
     this.#takeOver();
-    const wish = this.#wish;
-    const isComing = wish?.actionId === this.#coming.actionId && keyOf(wish.wanted) === keyOf(wanted);
+    const prefetch = this.#prefetch;
+    const isComing = prefetch?.actionId === this.#coming.actionId && keyOf(prefetch.wanted) === keyOf(wanted);
     if (isComing) await Promise.race([this.#coming.answer, sleep(ANSWER_MS)]);
-    this.#wish = null;
+    this.#prefetch = null;
   }
 
   /**
-   * The action that waits for a round of this kind, the newest first; from now on it is the caller's.
+   * Remove and return the newest waiting action of this kind.
    *
    * @param {NextAction} wanted
-   * @param {number} [maxWaitedMs] pass over those that have waited for longer
+   * @param {number} [maxWaitedMs] pass over actions that have waited for longer
    * @returns {Action | undefined}
    */
   take(wanted, maxWaitedMs = Infinity) {
@@ -153,7 +157,7 @@ export class NextActions {
     return { ...found.action, startedAt: performance.now(), waitedMs: this.#waitedMs(found) };
   }
 
-  /** Throw the refusal that came in an action's place, while it holds: a request would meet the same. */
+  /** Throw the refusal of the last prefetch until its wait is over: a request would meet the same one. */
   check() {
     const leftMs = (this.#refusal?.until ?? 0) - performance.now();
     if (!this.#refusal || leftMs <= 0) return;
@@ -161,14 +165,14 @@ export class NextActions {
     throw new ApiError(status, code, message, details, leftMs);
   }
 
-  /** It is being completed, by whatever way it came to the caller. @param {string} actionId */
+  /** Remove an action, however the caller got it. @param {string} actionId */
   forget(actionId) {
     this.#waiting = this.#waiting.filter(({ action }) => action.actionId !== actionId);
   }
 
   /**
-   * How long its clock has run. The monotonic clock may stand still while the device sleeps and the device's own may be
-   * set: the clock that says most is believed, because taking an old action for a new one would lose a round.
+   * How long the action's clock has run, ms. The monotonic clock may stand still while the device sleeps, and users set the
+   * device's clock. The longest time counts, because an old action that is taken for a new one loses a round.
    *
    * @param {Waiting} waiting
    */
@@ -177,7 +181,7 @@ export class NextActions {
     return Math.max(0, performance.now() - action.startedAt, Date.now() - arrivedAt, byService);
   }
 
-  /** Drop those with less than half of their life left: a round has to fit in. */
+  /** Drop actions with less than half of their life left: a round has to fit in. */
   #prune() {
     this.#waiting = this.#waiting.filter((waiting) => {
       const { issuedAt, expiresAt } = waiting.action;
@@ -192,8 +196,8 @@ export class NextActions {
   }
 
   /**
-   * Leave what waits to the next page in this tab. Only now: the storage of a tab is copied with the tab, and two tabs that
-   * play one action lose a round.
+   * Store the waiting actions for the next page in this tab. Not earlier: a duplicated tab copies the storage, and two tabs
+   * that play the same action lose a round.
    */
   onPageHide() {
     const userId = this.setup.userId();
@@ -202,18 +206,22 @@ export class NextActions {
         sessionStorage.setItem(this.#storageKey, JSON.stringify({ userId, waiting: this.#waiting }));
       }
     } catch {
-      // Then they expire unplayed.
+      // Storage is refused: the actions expire unplayed.
     }
   }
 
-  /** A page that comes back as it was has what no other page took meanwhile. @param {PageTransitionEvent} event */
+  /**
+   * A page that returns from the back-forward cache keeps the actions that no other page has taken.
+   *
+   * @param {PageTransitionEvent} event
+   */
   onPageShow({ persisted }) {
     if (!persisted) return;
     const left = new Set(this.#unstore().map(({ action }) => action.actionId));
     this.#waiting = this.#waiting.filter(({ action }) => left.has(action.actionId));
   }
 
-  /** Take over what the last page in this tab left; how old that is only the service's clock can say. */
+  /** Take the actions that the last page in this tab stored. Their age needs the service's clock. */
   #takeOver() {
     if (this.#isTakenOver || !this.setup.clock.isSet) return;
     this.#isTakenOver = true;
@@ -235,7 +243,7 @@ export class NextActions {
   }
 }
 
-/** What tells one kind of round from another. @param {NextAction} wanted */
+/** Identifies the type and metadata of an action. @param {NextAction} wanted */
 function keyOf({ actionType, metadata = {} }) {
   return JSON.stringify([actionType, metadata]);
 }

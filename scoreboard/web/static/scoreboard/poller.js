@@ -1,4 +1,4 @@
-/** Reads the board again and again, where streams do not get through. */
+/** Polls the board where streams are blocked. */
 
 import { ApiError } from "./http.js";
 import { asked, backoff } from "./backoff.js";
@@ -58,7 +58,7 @@ export class Poller {
   }
 }
 
-/** How long the answer says it is good for, ms; at most a minute, so that a wrong header cannot freeze the board. */
+/** The answer's max-age, ms; at most a minute, so that a wrong header cannot freeze the board. */
 function maxAge(/** @type {Response} */ response) {
   const seconds = /max-age=(\d+)/.exec(response.headers.get("Cache-Control") ?? "")?.[1];
   return Math.min(Number(seconds ?? 0) * 1000, 60_000);

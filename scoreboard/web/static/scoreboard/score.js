@@ -1,7 +1,7 @@
-/** The user's score as it will probably be: what is confirmed plus what is on its way, rolled back when refused. */
+/** The optimistic score: the confirmed score plus pending points, which are rolled back when refused. */
 
-/** One answer and one event tell of the same change; telling once they have both come avoids a flicker. */
-const GATHER_MS = 30;
+/** An answer and an event bring the same change; one emit for both avoids a flicker. */
+const DEBOUNCE_MS = 30;
 
 export class OptimisticScore {
   /** @type {number | null} */
@@ -29,23 +29,23 @@ export class OptimisticScore {
   clear() {
     this.confirmed = null;
     this.#expected.clear();
-    this.#tell();
+    this.#emitSoon();
   }
 
   /** @param {number | null | undefined} score */
   confirm(score) {
     if (typeof score === "number") this.confirmed = score;
-    this.#tell();
+    this.#emitSoon();
   }
 
   /** @param {string} actionId @param {number} points */
   expect(actionId, points) {
     this.#expected.set(actionId, points);
-    this.#tell();
+    this.#emitSoon();
   }
 
   /**
-   * An action is settled: its points are in the score now, or will never be (a held one may come back much later).
+   * An action is settled: its points are in the score now, or are rolled back (a held action may come back much later).
    *
    * @param {string} actionId
    * @param {{status: string, reason?: string | null, newScore?: number | null}} outcome
@@ -55,14 +55,14 @@ export class OptimisticScore {
     this.#expected.delete(actionId);
     if (status === "applied") return this.confirm(newScore);
     if (points) this.#rolledBack = { actionId, points, reason: reason ?? status };
-    this.#tell();
+    this.#emitSoon();
   }
 
-  #tell() {
+  #emitSoon() {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.emit({ score: this.score, pending: this.pending, rolledBack: this.#rolledBack });
       this.#rolledBack = null;
-    }, GATHER_MS);
+    }, DEBOUNCE_MS);
   }
 }

@@ -1,8 +1,8 @@
 /**
- * Who is signed in, and calls made as that user.
+ * The session: the signed-in user, and calls as that user.
  *
- * On the service's own origin the tokens are HttpOnly cookies; only their CSRF companions can be read here.
- * Elsewhere, and where the browser keeps no cookies, they are bearer tokens in memory, gone with the page.
+ * On the service's own origin the tokens are HttpOnly cookies; scripts can read only their CSRF tokens. On other
+ * origins, and where the browser keeps no cookies, they are bearer tokens in memory, gone with the page.
  */
 
 import { ApiError, call } from "./http.js";
@@ -14,10 +14,10 @@ import { remove, read, write } from "./storage.js";
 
 const ACCESS_CSRF = "csrf_access_token";
 const REFRESH_CSRF = "csrf_refresh_token";
-/** Timers hold 31 bits of milliseconds; a session that lasts longer is looked at again then. */
+/** Timers hold 31 bits of milliseconds. A session that lasts longer is checked again then. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** In production the names have a prefix, under which no other host of the domain can set one. @param {string} name */
+/** In production the names start with __Host-, so no other host of the domain can set them. @param {string} name */
 function cookie(name) {
   const pairs = cookies().split("; ");
   const find = (/** @type {string} */ start) => pairs.find((entry) => entry.startsWith(`${start}=`));
@@ -29,16 +29,16 @@ function cookies() {
   try {
     return document.cookie;
   } catch {
-    return ""; // A page in a sandbox has none.
+    return ""; // A sandboxed page has none.
   }
 }
 
-/** When a token ends, ms since 1970 by the service's clock, unverified; NaN when it does not say. */
+/** The end of a token, ms since 1970 by the service's clock, unverified; NaN when it has none. */
 function expiryOf(/** @type {string} */ token) {
   return claim(token, "exp") * 1000;
 }
 
-/** @param {string} token @param {string} name @returns {any} what the token says, unverified; undefined when nothing */
+/** @param {string} token @param {string} name @returns {any} the claim, unverified; undefined when absent */
 export function claim(token, name) {
   try {
     const payload = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
@@ -48,7 +48,7 @@ export function claim(token, name) {
   }
 }
 
-/** Why a session is over. @param {unknown} error */
+/** The reason in the event `auth` for a session that ends. @param {unknown} error */
 function ending(error) {
   return error instanceof ApiError && error.code === "ACCOUNT_BANNED" ? "banned" : "expired";
 }
@@ -58,7 +58,7 @@ export class Session {
   user = null;
   #accessToken = "";
   #refreshToken = "";
-  /** When the session ends unless it is refreshed before, by the service's clock; NaN when that is not known. */
+  /** The end of the session unless it is refreshed, by the service's clock; NaN when not known. */
   #endsAt = NaN;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #endTimer;
@@ -91,7 +91,7 @@ export class Session {
     clearTimeout(this.#endTimer);
   }
 
-  /** Another tab signed in or out; the cookies are common to all tabs. @param {StorageEvent} event */
+  /** Another tab signed in or out: all tabs share the cookies. @param {StorageEvent} event */
   onStorage(event) {
     if (event.key !== this.userKey || event.newValue === event.oldValue) return;
     const user = /** @type {User | null} */ (read(this.userKey));
@@ -101,8 +101,8 @@ export class Session {
   }
 
   /**
-   * Find out whether the tokens of an earlier visit, or those that the site handed over, still hold. Leaves `user` null
-   * when not; when nobody answers, it is kept unless its time is over by the clock that there is.
+   * Check whether the tokens of an earlier visit, or those that the site handed over, are still valid. If not, `user`
+   * becomes null. Without an answer `user` stays unless the session has ended by the clock at hand.
    */
   async restore() {
     if (this.mode === "cookies") {
@@ -112,26 +112,26 @@ export class Session {
       return;
     }
     try {
-      // Without a note of who it was, a refresh is the call whose answer says so.
+      // The answer to a refresh has the user, for when none is stored.
       if (this.user) await this.call("GET", "/v1/users/me/score");
       else await this.refresh();
       this.checkEnd();
     } catch (error) {
-      // A service that is down says nothing about the session: keep it, calls will show.
+      // A service that is down says nothing about the session: keep it, later calls will tell.
       if (!(error instanceof ApiError) || !error.isTransient) this.#forget(ending(error));
       else this.checkEnd(true);
     }
   }
 
   /**
-   * Tell when nothing is left that could sign a call: the tokens' time is over, or the browser let the cookies go.
+   * End the session when the tokens have expired or the browser has dropped the cookies.
    *
-   * @param {boolean} [byDevice] believe the device's clock where the service has not told its own
+   * @param {boolean} [byDevice] use the device's clock if the service has not told its own
    */
   checkEnd(byDevice = false) {
     clearTimeout(this.#endTimer);
     if (!this.user || !(this.clock.isSet || byDevice)) return;
-    // Another tab may have refreshed.
+    // Another tab may have refreshed the session.
     if (this.mode === "cookies") this.#endsAt = Number(read(this.endKey) ?? NaN);
     const left = this.#endsAt - this.clock.now();
     const isGone = this.mode === "cookies" && !cookie(ACCESS_CSRF) && !cookie(REFRESH_CSRF);
@@ -153,18 +153,18 @@ export class Session {
   async #enter(path, fields) {
     const body = this.mode === "cookies" ? { ...fields, cookies: true } : fields;
     const { data } = await this.#send("POST", path, { body });
-    // The browser took no cookies: the tokens in the answer do as well, for as long as the page lives.
+    // The browser took no cookies: use the tokens in the answer, for as long as the page lives.
     if (this.mode === "cookies" && !cookie(ACCESS_CSRF)) this.mode = "bearer";
     this.adopt(data, "signed-in", true);
     return /** @type {User} */ (this.user);
   }
 
   /**
-   * Take over a pair of tokens and their user.
+   * Use a pair of tokens and their user from now on.
    *
    * @param {{accessToken?: string, refreshToken?: string, user?: User}} tokens
    * @param {string} [reason]
-   * @param {boolean} [isNews] whether the service gave them to us, and not the site
+   * @param {boolean} [isNews] whether the service issued them just now; the site did otherwise
    */
   adopt({ accessToken = "", refreshToken = "", user }, reason = "signed-in", isNews = false) {
     if (this.mode === "bearer") {
@@ -178,13 +178,13 @@ export class Session {
       write(this.userKey, this.user);
       write(this.endKey, this.#endsAt);
     }
-    // First of all: a pair that the site has kept is dead by now.
+    // Before all other events: the pair that the site has stored is dead by now.
     if (isNews && this.mode === "bearer") this.onTokens({ accessToken, refreshToken, user: this.user });
     if (this.user?.id !== before) this.onChange(this.user, reason);
     this.checkEnd();
   }
 
-  /** Revoke the session and forget it. Raises ApiError when the service cannot be told: then it still holds. */
+  /** Revoke the session. Throws ApiError when the service cannot be reached: then the session is still valid. */
   async logout() {
     try {
       await this.call("POST", "/v1/auth/logout");
@@ -195,7 +195,7 @@ export class Session {
   }
 
   /**
-   * Call as the signed-in user; refreshes once when the access token has expired.
+   * Call as the signed-in user. Refreshes once when the access token has expired.
    *
    * @param {string} method
    * @param {string} path
@@ -216,10 +216,10 @@ export class Session {
   }
 
   /**
-   * Get a new pair. One at a time in this page and, where the browser has locks, in all its tabs:
-   * a refresh token that is used twice revokes the whole session.
+   * Get a new pair of tokens. One refresh at a time in this page and, where the browser has locks, in all its tabs: a
+   * refresh token that is used twice revokes the whole session.
    *
-   * @param {string} [mark] the token that was refused; when it is no longer the present one, somebody refreshed already
+   * @param {string} [mark] the token that was refused; another one by now means that another tab has refreshed
    * @returns {Promise<void>}
    */
   refresh(mark = this.#mark()) {
@@ -239,7 +239,7 @@ export class Session {
       const body = this.mode === "bearer" ? { refreshToken: this.#refreshToken } : undefined;
       /** @type {Record<string, string>} */
       const headers = this.mode === "cookies" ? { "X-CSRF-TOKEN": cookie(REFRESH_CSRF) } : {};
-      const anonymous = this.mode === "bearer"; // The refresh token is all it takes; the access token has expired.
+      const anonymous = this.mode === "bearer"; // The access token has expired; the refresh token suffices.
       const { data } = await this.#send("POST", "/v1/auth/refresh", { body, headers, anonymous });
       this.adopt(data, "signed-in", true);
     } catch (error) {
@@ -259,7 +259,7 @@ export class Session {
     this.onChange(null, reason);
   }
 
-  /** What tells this access token from the next one; empty when signed out. */
+  /** Identifies the present access token; empty when signed out. */
   #mark() {
     return this.mode === "cookies" ? cookie(ACCESS_CSRF) : this.#accessToken;
   }
@@ -276,7 +276,7 @@ export class Session {
     const isBearer = this.mode === "bearer" && this.#accessToken && !anonymous;
     if (isBearer) identity.Authorization = `Bearer ${this.#accessToken}`;
     if (this.mode === "cookies" && method !== "GET") identity["X-CSRF-TOKEN"] = cookie(ACCESS_CSRF);
-    // Dead cookies would turn even public reads into 401, and scripts cannot delete them: they stay at home.
+    // Dead cookies would turn even public reads into 401, and scripts cannot delete them: do not send them.
     const withCookies = this.mode === "cookies" && !anonymous && (isAuth || this.user !== null);
     return call(this.baseUrl + path, method, {
       timeoutMs: this.timeoutMs,

@@ -1,9 +1,9 @@
 /**
- * localStorage as JSON that never throws: private windows, blocked cookies and full disks have none. What cannot be read
- * back was not stored, whatever the browser said.
+ * localStorage as JSON that never throws: private windows, blocked cookies and full disks have none. A value counts as
+ * stored only when it can be read back. Other values are kept in memory.
  */
 
-/** What could not be stored; newer than what is there under the same key. @type {Map<string, string>} */
+/** Values that could not be stored; newer than the stored ones under the same key. @type {Map<string, string>} */
 const memory = new Map();
 
 /** @param {string} key @returns {unknown} null when absent or unreadable */
@@ -33,7 +33,7 @@ export function remove(key) {
   try {
     localStorage.removeItem(key);
   } catch {
-    // Nothing was kept there.
+    // Nothing was stored there.
   }
 }
 
@@ -43,7 +43,7 @@ export function keys(prefix) {
   try {
     stored = Object.keys(localStorage);
   } catch {
-    // Only what is in memory, then.
+    // Only memory is left.
   }
   return [...new Set([...stored, ...memory.keys()])].filter((key) => key.startsWith(prefix));
 }

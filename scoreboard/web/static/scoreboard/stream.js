@@ -1,13 +1,12 @@
 /**
  * One EventSource and its reconnecting.
  *
- * An EventSource gives up for good on any status but 200 and forgets its last id with the object, so both are
- * looked after here. A plain break of a stream that worked is left to the browser once: only it knows the `retry:`
+ * An EventSource stops for good on any status but 200, and a new one does not know the last event id. This class handles
+ * both. The browser itself reconnects once after a stream that worked breaks, because only the browser knows the `retry:`
  * time by which a stopping server spreads its readers.
  *
- * The service is asked (`refusals=event`) to put a refusal into a stream of one event, `refused`, which ends then: the
- * status and Retry-After of a plain refusal are hidden from EventSource, and asking again with fetch would cost a second
- * call, which counts against the same limits.
+ * EventSource hides the status and Retry-After of a refusal. So the module asks the service (`refusals=event`) to send a
+ * refusal as a stream of one event, `refused`. A second call with fetch would count against the same limits.
  */
 
 import { ApiError } from "./http.js";
@@ -23,28 +22,28 @@ export const EVENTS = [
   "heartbeat",
 ];
 
-/** After so many failures in a row streams count as blocked; the tries go on, seldom. */
+/** After so many failures in a row streams count as blocked, and the tries become rare. */
 export const BLOCKED_AFTER = 3;
-/** Time for the browser's own reconnect, which includes the server's `retry:`, and for an opening stream to speak. */
+/** Time for the browser's own reconnect, the server's `retry:` included, and for the first event of a new stream. */
 const OPENING_MS = 15_000;
 const RETRY_BASE_MS = 1_000;
 const RETRY_CAP_MS = 10_000;
-/** While polling: opening streams is limited to 30 in 5 min per address, which several browsers may share. */
+/** While polling: an address, which several browsers may share, may open 30 streams in 5 min. */
 const BLOCKED_BASE_MS = 20_000;
 const BLOCKED_CAP_MS = 180_000;
-/** The longest heartbeat a service may be set to is 300 s; 2.5 of them. */
+/** 2.5 times the longest heartbeat of a service, 300 s. */
 const SILENCE_CAP_MS = 750_000;
 const SILENT_HEARTBEATS = 2.5;
 
 /**
  * @typedef {object} StreamSetup
- * @property {(lastEventId: string) => Promise<string>} target the address to open; may fetch a ticket
- * @property {(url: string) => Promise<ApiError | null>} probe why the address was refused; null if it was not
+ * @property {(lastEventId: string) => Promise<string>} target the URL to open; may fetch a ticket
+ * @property {(url: string) => Promise<ApiError | null>} probe why the URL was refused; null if it was not
  * @property {() => Promise<void>} reauthenticate called once after a refusal of the user
  * @property {(type: string, data: any, id: string) => void} onEvent
  * @property {() => void} onLive
  * @property {(failures: number, retryInMs: number, error: ApiError | null) => void} onDown
- * @property {number} heartbeatMs a stream without any event for 2.5 of these is dead
+ * @property {number} heartbeatMs a stream without an event for 2.5 of these is dead
  */
 
 export class Stream {
@@ -66,7 +65,7 @@ export class Stream {
     this.silenceMs = setup.heartbeatMs * SILENT_HEARTBEATS;
   }
 
-  /** Open now, whatever was before. */
+  /** Open now, instead of any earlier stream or wait. */
   async open() {
     this.close();
     const generation = this.#generation;
@@ -81,7 +80,7 @@ export class Stream {
     try {
       this.#attach(new EventSource(url), url);
     } catch {
-      // Absent or forbidden here: that will not change soon.
+      // EventSource is absent or forbidden, which will not change soon.
       this.#failures = Math.max(this.#failures, BLOCKED_AFTER - 1);
       this.#retryLater(null);
     }
@@ -95,8 +94,8 @@ export class Stream {
     this.#source = null;
   }
 
-  /** Forget failures, so that the next ones count from one again (the network came back, the user changed). */
-  forgive() {
+  /** Count failures from zero again: the network came back, or the user changed. */
+  resetFailures() {
     this.#failures = 0;
     this.#mayReauthenticate = true;
   }
@@ -107,17 +106,17 @@ export class Stream {
     const generation = this.#generation;
     this.#source = source;
     this.#heartbeatAt = 0;
-    this.#expect(OPENING_MS, url);
+    this.#watch(OPENING_MS, url);
     const receive = (/** @type {MessageEvent} */ event) => {
       if (!isLive) {
         isLive = true;
-        this.forgive();
+        this.resetFailures();
         this.setup.onLive();
       }
-      if (event.type === "heartbeat") this.#learnRhythm();
-      this.#expect(this.silenceMs, url, true);
+      if (event.type === "heartbeat") this.#learnHeartbeat();
+      this.#watch(this.silenceMs, url, true);
       if (event.lastEventId) this.lastEventId = event.lastEventId;
-      this.#hand(event);
+      this.#dispatch(event);
     };
     for (const name of EVENTS) source.addEventListener(name, receive);
     source.addEventListener("refused", (event) => this.#refused(event, generation));
@@ -125,7 +124,7 @@ export class Stream {
       const isBrowserRetrying = source.readyState === EventSource.CONNECTING && isLive;
       isLive = false;
       if (!isBrowserRetrying) return void this.#fail(url);
-      this.#expect(OPENING_MS, url);
+      this.#watch(OPENING_MS, url);
       this.setup.onDown(this.#failures, 0, null);
     };
   }
@@ -136,33 +135,33 @@ export class Stream {
     this.close();
     const { status, retryAfter, ...error } = JSON.parse(event.data);
     const retryAfterMs = typeof retryAfter === "number" ? retryAfter * 1000 : null;
-    this.#meet(new ApiError(status, error.code, error.message, error.details, retryAfterMs));
+    this.#refuse(new ApiError(status, error.code, error.message, error.details, retryAfterMs));
   }
 
   /** @param {MessageEvent} event */
-  #hand(event) {
+  #dispatch(event) {
     let data;
     try {
       data = JSON.parse(event.data);
     } catch {
-      return; // Half an event is none: the next board is whole.
+      return; // A truncated event is skipped: the next board is complete.
     }
     this.setup.onEvent(event.type, data, event.lastEventId);
   }
 
   /** @param {number} ms @param {string} url @param {boolean} [wasLive] */
-  #expect(ms, url, wasLive = false) {
+  #watch(ms, url, wasLive = false) {
     clearTimeout(this.#watchdog);
     this.#watchdog = setTimeout(() => {
-      // Perhaps the service's heartbeats are farther apart than we were told: be more patient until we have seen two.
+      // The service's heartbeats may be farther apart than `heartbeatMs`: wait longer until two have come.
       if (wasLive) this.silenceMs = Math.min(this.silenceMs * 2, SILENCE_CAP_MS);
-      // What says nothing at all is held back on its way, and two more such waits would show the same.
+      // A stream without any event is buffered by a proxy, and two more such waits would show the same.
       else this.#failures = Math.max(this.#failures, BLOCKED_AFTER - 1);
       this.#fail(url);
     }, ms);
   }
 
-  #learnRhythm() {
+  #learnHeartbeat() {
     const now = performance.now();
     const gap = this.#heartbeatAt ? now - this.#heartbeatAt : 0;
     const seen = Math.min(gap * SILENT_HEARTBEATS, SILENCE_CAP_MS);
@@ -175,11 +174,11 @@ export class Stream {
     this.close();
     const generation = this.#generation;
     const error = navigator.onLine === false ? null : await this.setup.probe(url);
-    if (generation === this.#generation) await this.#meet(error);
+    if (generation === this.#generation) await this.#refuse(error);
   }
 
-  /** @param {ApiError | null} error why there is no stream, as far as it is known */
-  async #meet(error) {
+  /** @param {ApiError | null} error why there is no stream, if known */
+  async #refuse(error) {
     const generation = this.#generation;
     const isAboutUser = error?.status === 401 || error?.code === "ACCOUNT_BANNED";
     if (!isAboutUser || !this.#mayReauthenticate) return this.#retryLater(error);

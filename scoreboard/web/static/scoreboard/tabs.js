@@ -1,16 +1,16 @@
 /**
- * One stream for all tabs of an origin: HTTP/1.1 lets a browser have six connections to a host, and five streams
- * would leave one for everything else.
+ * One stream for all tabs of an origin. A browser opens six HTTP/1.1 connections to a host: five streams would leave one
+ * for everything else.
  *
- * The tab that holds a Web Lock leads: it has the stream and passes on what comes. When it closes, pauses or dies the
- * browser gives the lock to the next one. Without locks or channels (plain http, blocked cookies) every tab has its own
- * stream; so has one that hears nothing from the tab that should lead.
+ * The tab that holds a Web Lock leads: it opens the stream and passes its events on. When it closes, pauses or crashes the
+ * browser grants the lock to the next tab. Without locks or channels (plain http, blocked cookies) every tab opens its own
+ * stream. A tab that hears nothing from a leader does so too.
  */
 
-/** A leader is alive when it says something this often; it does so by itself. */
+/** A leader sends a beat this often to show that it is alive. */
 const BEAT_MS = 15_000;
 const SILENCE_MS = BEAT_MS * 2.5;
-/** A lock that is taken by force is granted at once, or not at all. */
+/** A stolen lock is granted at once, or not at all. */
 const STEAL_MS = 3_000;
 
 export class Tabs {
@@ -18,7 +18,7 @@ export class Tabs {
   /** @type {BroadcastChannel | null} */
   #channel = null;
   #generation = 0;
-  /** Whether any tab was heard since joining. */
+  /** Whether a message of another tab has come since joining. */
   #hasHeard = false;
   /** @type {() => void} */
   #release = () => {};
@@ -29,13 +29,13 @@ export class Tabs {
 
   /**
    * @param {{onLead: () => void, onDepose: () => void, onMessage: (message: any) => void, snapshot: () => any,
-   *   isShared: boolean}} setup `snapshot` is what a tab that comes later is told
+   *   isShared: boolean}} setup `snapshot` is sent to a tab that joins later
    */
   constructor(setup) {
     this.setup = setup;
   }
 
-  /** Take part; calls `onLead` at once or when it is this tab's turn. @param {string} name */
+  /** Join the tabs of this name. Calls `onLead` when this tab becomes the leader, perhaps at once. @param {string} name */
   join(name) {
     this.leave();
     if (!this.setup.isShared) return this.#standAlone();
@@ -51,7 +51,7 @@ export class Tabs {
     this.#watch(SILENCE_MS, () => this.#takeOver(name));
   }
 
-  /** Have a stream of one's own, until the next `join`. */
+  /** Lead without others until the next `join`. */
   #standAlone() {
     this.leave();
     this.isLeader = true;
@@ -70,13 +70,13 @@ export class Tabs {
     this.#channel = null;
   }
 
-  /** Pass on to the tabs that follow; does nothing unless this one leads. @param {object} message */
+  /** Send a message to the following tabs; does nothing unless this tab leads. @param {object} message */
   publish(message) {
     if (!this.isLeader) return;
     try {
       this.#channel?.postMessage(message);
     } catch {
-      // The channel is gone; the other tabs miss this one's beat, and help themselves.
+      // The channel is closed. The other tabs miss the beat and take over.
     }
   }
 
@@ -93,11 +93,11 @@ export class Tabs {
     navigator.locks.request(name, options, lead).catch(() => {
       if (generation !== this.#generation) return;
       if (this.isLeader) this.#depose(name);
-      else this.#standAlone(); // Locks are there and refused.
+      else this.#standAlone(); // Locks exist and are refused.
     });
   }
 
-  /** Another tab took the lock by force, believing this one dead: follow it. @param {string} name */
+  /** Another tab stole the lock because this one was silent: follow it. @param {string} name */
   #depose(name) {
     this.setup.onDepose();
     this.join(name);
@@ -114,7 +114,7 @@ export class Tabs {
     }
   }
 
-  /** The leader is silent. One that was heard before has died; otherwise no word may get through at all. */
+  /** The leader is silent. If it was heard before, it has died; otherwise messages may not arrive at all. */
   #takeOver(/** @type {string} */ name) {
     if (!this.#hasHeard) return this.#standAlone();
     this.#request(name, this.#generation, { steal: true });
