@@ -149,7 +149,7 @@ def test_wrong_input_is_explained_at_its_field(arena: Service, open_page: OpenPa
 
     page.fill(username="x", email="nobody", password="short")
     page.find("submit").click()
-    page.wait_text("email-error", "This is no e-mail address.")
+    page.wait_text("email-error", "This is not an e-mail address.")
     page.fill(email="nobody@example.com")
     page.find("submit").click()
     page.wait_text("username-error", "Must have 2 to 50 characters.")

@@ -1,4 +1,4 @@
-/** Number trail: rounds that earn points through the service, and what is said about them. */
+/** The game "Number trail": rounds that earn points through the service, and their outcomes. */
 
 import { byId, countDown, make, setText } from "./page/dom.js";
 import { OutcomeView } from "./page/outcome.js";
@@ -14,9 +14,9 @@ import { Worth } from "./page/worth.js";
 
 const ACTION_TYPE = "TAP_NUMBERS";
 const SIZES = /** @type {Record<string, number>} */ ({ easy: 3, medium: 4, hard: 5 });
-/** An action begun and given up is played again where no new one is to be had, while so much of its time is left. */
+/** If too many actions are open, a round uses a given-up one again that has at least so much time left. */
 const REUSE_LEFT_MS = 60_000;
-/** A new action takes a call, which may take so long: one that has waited for less is as good. */
+/** A new action costs a call of up to this time, so a waiting action of this age is as good. */
 const CALL_MS = 1_000;
 const CLOCK_MS = 100;
 
@@ -33,30 +33,30 @@ export function startGame(setup) {
 
 class Game {
   #worth = new Worth(null);
-  /** Whether the catalogue has no such game. */
+  /** Whether the catalogue lacks this game. */
   #isPractice = false;
   /** @type {Action | null} null in a practice round */
   #action = null;
-  /** Given-up actions by difficulty: open ones are few per user. @type {Map<string, Action>} */
+  /** Given-up actions by difficulty; they still count as open. @type {Map<string, Action>} */
   #spare = new Map();
   #spareOwner = "";
   #difficulty = "easy";
-  /** The difficulty of the round being played; the choice may have moved on. */
+  /** The difficulty of the present or last round; another one may be chosen by now. */
   #played = "easy";
-  /** The time of the round whose outcome is awaited, ms. */
+  /** The time of the last round, ms. */
   #tookMs = 0;
-  /** The action whose outcome the page still waits for. */
+  /** The action whose outcome is still to come. */
   #awaited = "";
-  /** The action that brought its player into the top ten. */
+  /** Whether the last round brought the player into the top ten. */
   #hasEntered = false;
-  /** Whether the answer to the completion is still to come; it says more than the event that may overtake it. */
+  /** Whether the answer to the completion is still to come. It has more fields than the event, which may be earlier. */
   #isAsking = false;
-  /** @type {Outcome | null} the event that did */
+  /** @type {Outcome | null} the earlier event */
   #early = null;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #clock;
   #stopWaiting = () => {};
-  /** Why the note stands there. */
+  /** The code of the refusal in the note. */
   #noteCode = "";
   /** @type {OutcomeView} */
   #outcome;
@@ -98,7 +98,7 @@ class Game {
       this.#invite();
       this.#showPoints();
     } catch {
-      // Without the catalogue the labels lack their points; a round says what it is worth when it starts.
+      // Without the catalogue the labels lack their points; a round shows them when it starts.
     }
   }
 
@@ -134,7 +134,7 @@ class Game {
     this.trail.preview(SIZES[this.#difficulty]);
   }
 
-  /** What each difficulty is worth, as far as the catalogue says; the service decides when a round starts. */
+  /** Show the points of each difficulty by the catalogue. The service decides when a round starts. */
   #showPoints() {
     for (const label of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-points]"))) {
       const difficulty = label.dataset.points ?? "";
@@ -144,12 +144,12 @@ class Game {
     if (this.#worth.rewardsSpeed) setText("lead", "Tap the numbers in order, from 1 up. The quicker, the more points.");
   }
 
-  /** The service's clock has run since it issued the action, also through a round that was given up. */
+  /** Time since the service issued the action, a given-up round included. */
   get #elapsedMs() {
     return this.#action ? ageMs(this.#action) : this.trail.elapsedMs;
   }
 
-  /** What the round being played would bring now. */
+  /** The points of the present round if it ended now. */
   get #present() {
     return this.#worth.after(this.#played, this.#elapsedMs, this.#action?.maxPoints);
   }
@@ -169,7 +169,7 @@ class Game {
       } catch (error) {
         return this.#notStarted(/** @type {ApiError} */ (error));
       }
-      // The reader signed out, or in as somebody else, meanwhile.
+      // The reader signed out, or in as another user, meanwhile.
       if (this.#spareOwner !== (this.scoreboard.user?.id ?? "")) return this.#curtain("Start");
     }
     this.#play(difficulty);
@@ -180,7 +180,7 @@ class Game {
     try {
       return await this.scoreboard.start(ACTION_TYPE, { difficulty }, { maxWaitedMs: this.#maxWaitedMs(difficulty) });
     } catch (error) {
-      // A new one is worth more, as its clock begins now; but open ones are few per user.
+      // A given-up action is worth less, because its clock has run: use it only if no new one is issued.
       const spare = this.#spare.get(difficulty);
       this.#spare.delete(difficulty);
       const isTooMany = /** @type {ApiError} */ (error).code === "TOO_MANY_OPEN_ACTIONS";
@@ -189,13 +189,13 @@ class Game {
     }
   }
 
-  /** The clock of an action that waits runs: no longer than a round as quick as the last one loses nothing. */
+  /** A waiting action's clock runs. After this wait a round as quick as the last one still brings as many points. */
   #maxWaitedMs(/** @type {string} */ difficulty) {
     const freeMs = difficulty === this.#played ? this.#worth.freeMs(difficulty, this.#tookMs) : 0;
     return Math.max(CALL_MS, freeMs);
   }
 
-  /** How long an action may still take: it lives by the service's own clock. @param {Action} action */
+  /** How long the round of an action may still take, by the service's clock. @param {Action} action */
   #leftMs(action) {
     const lifeMs = Date.parse(action.expiresAt) - Date.parse(action.issuedAt);
     return Math.min(lifeMs, this.#worth.maxTimeMs) - ageMs(action);
@@ -254,7 +254,7 @@ class Game {
     this.#isAsking = true;
     this.#early = null;
     try {
-      // What shows as pending is what the time leaves of the points, not the most there was.
+      // The pending points are those that the time leaves, not the maximum.
       const outcome = await this.scoreboard.finish({ ...action, maxPoints: worth }, { completionTime: ms });
       if (this.#awaited !== action.actionId) return;
       this.#isAsking = false;
@@ -293,7 +293,7 @@ class Game {
     } else if (status === "held") {
       this.#outcome.show("Held", "Waiting for review. If it is approved, the points are yours.");
     } else if (status === "queued") {
-      this.#outcome.show("Kept", `${refusalText(reason)} The round is kept, and sends itself${untilText(sendsForMs)}.`, "kept");
+      this.#outcome.show("Kept", `${refusalText(reason)} The page keeps the round and goes on sending it${untilText(sendsForMs)}.`, "kept");
     } else if (status === "accepted") {
       this.#outcome.show("Sent", "The points come in a moment.");
     } else {
@@ -301,7 +301,7 @@ class Game {
     }
   }
 
-  /** The round's own time, and what a quicker one would have brought. @param {number} points */
+  /** The round's time, and the time for all points. @param {number} points */
   #timeNote(points) {
     const [took, most] = [secondsText(this.#tookMs), this.#worth.most(this.#played)];
     if (!this.#worth.rewardsSpeed || points >= most) return took;
@@ -310,7 +310,7 @@ class Game {
 
   /**
    * @param {string | null | undefined} code
-   * @param {{message?: string, reasonDetails?: any}} [told] the service's own words and figures
+   * @param {{message?: string, reasonDetails?: any}} [told] the service's message and figures
    */
   #showRefusal(code, { message, reasonDetails } = {}) {
     const known = { minTimeMs: this.#worth.minTimeMs(this.#played), maxTimeMs: this.#worth.maxTimeMs };
@@ -334,7 +334,7 @@ class Game {
     this.#waitFor(error);
   }
 
-  /** Count down to when a new round may be asked for. @param {ApiError} error */
+  /** Count down until a new round may be requested. @param {ApiError} error */
   #waitFor(error) {
     this.#note(refusalText(error.code, error.message));
     this.#stopWaiting = countDown(error.retryAfterMs ?? 0, (seconds) => {
@@ -344,7 +344,7 @@ class Game {
     });
   }
 
-  /** The wait concerned a player who is gone, or is over. */
+  /** End the wait: it is over, or was another user's. */
   #endWait() {
     this.#stopWaiting();
     this.#stopWaiting = () => {};
@@ -352,7 +352,7 @@ class Game {
     if (!this.trail.isRunning) this.button.textContent = "Start";
   }
 
-  /** @param {string} text @param {string} [code] why, where it was a refusal */
+  /** @param {string} text @param {string} [code] of the refusal, if it is one */
   #note(text, code = "") {
     this.#noteCode = code;
     setText("game-note", text);

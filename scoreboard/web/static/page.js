@@ -1,4 +1,4 @@
-/** The page at `/`: puts board, account, standing and game together. */
+/** The page at `/`: connects board, account, standing and game. */
 
 import { Scoreboard } from "./scoreboard.js";
 import { startGame } from "./game.js";
@@ -10,7 +10,7 @@ import { byId, setText } from "./page/dom.js";
 import { Standing } from "./page/standing.js";
 import { agoText } from "./page/texts.js";
 
-const NOT_SIGNED_OUT = "Signing out did not reach the service. Try again.";
+const NOT_SIGNED_OUT = "The service cannot be reached, so you are still signed in. Try again.";
 
 const scoreboard = new Scoreboard();
 const announcer = new Announcer(byId("announcer"));
@@ -57,7 +57,7 @@ byId("sign-out").addEventListener("click", async () => {
 });
 
 byId("go-sign-in").addEventListener("click", () => account.show("login"));
-// A way in for someone who looks at the page with the developer tools, and for tests.
+// For developer tools and tests.
 Object.assign(window, { scoreboard });
 
 await scoreboard.open();

@@ -1,4 +1,4 @@
-/** The form for new players and for those who come back. */
+/** The form to create an account or to sign in. */
 
 import { byId, countDown, setText } from "./dom.js";
 import { durationText, isAway } from "./texts.js";
@@ -24,7 +24,7 @@ function input(name) {
 export class AccountForm {
   /** @type {"register" | "login"} */
   #mode = "register";
-  /** Whether the form says that the service cannot be reached. */
+  /** Whether the form's error says that the service cannot be reached. */
   #isAboutNetwork = false;
   #stopWaiting = () => {};
 
@@ -44,7 +44,7 @@ export class AccountForm {
     });
   }
 
-  /** Bring the form to the reader. @param {"register" | "login"} mode */
+  /** Scroll to the form and focus it. @param {"register" | "login"} mode */
   show(mode) {
     this.#setMode(mode);
     byId("account").scrollIntoView({ block: "nearest" });
@@ -53,7 +53,7 @@ export class AccountForm {
 
   /** @param {import("../scoreboard/types.js").User | null} user @param {string} reason */
   userChanged(user, reason) {
-    // Whoever uses this screen next starts with an empty form.
+    // The next user of this screen gets an empty form.
     for (const name of FIELDS) input(name).value = "";
     this.#clearErrors();
     if (user) {
@@ -62,7 +62,7 @@ export class AccountForm {
       this.#setMode("login");
       setText("account-title", "Signed out");
       this.#formError(AFTER[reason]);
-      // It happens while the reader looks elsewhere, and changes what the rest of the page shows.
+      // The reader may be looking elsewhere, and the whole page changes.
       byId("account").scrollIntoView({ block: "nearest" });
     }
   }
@@ -100,11 +100,11 @@ export class AccountForm {
     }
   }
 
-  /** What can be seen without asking the service. @param {Record<string, string>} values */
+  /** Checks that need no call. @param {Record<string, string>} values */
   #check(values) {
     for (const [name, value] of Object.entries(values)) {
       if (!value && name !== OPTIONAL) this.#fieldError(name, "Please fill this in.");
-      else if (name === "email" && !input("email").validity.valid) this.#fieldError(name, "This is no e-mail address.");
+      else if (name === "email" && !input("email").validity.valid) this.#fieldError(name, "This is not an e-mail address.");
     }
     return this.#focusFirstError();
   }
@@ -126,13 +126,13 @@ export class AccountForm {
     this.#focusFirstError();
   }
 
-  /** What concerns no single field: said with the time to wait, until that is over. @param {ApiError} error */
+  /** Show an error that concerns no single field, with the time to wait, until that is over. @param {ApiError} error */
   #explainAll(error) {
     this.#formError(this.#message(error));
     this.#isAboutNetwork = isAway(error.code);
     const waitMs = error.retryAfterMs;
     if (!waitMs) return;
-    // Read out once, with the alert; shown as it passes.
+    // Screen readers read the wait once, with the alert; the visible text counts down.
     const words = (/** @type {number} */ seconds) => ` Try again in ${durationText(seconds)}.`;
     setText("form-error-said", words(Math.ceil(waitMs / 1_000)));
     this.#stopWaiting = countDown(waitMs, (seconds) => {
@@ -179,7 +179,7 @@ export class AccountForm {
   }
 }
 
-/** @param {string} text what a field must be, as the service says it */
+/** @param {string} text the service's words for a field's problem */
 function sentence(text) {
   const first = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(first) ? first : `${first}.`;

@@ -1,8 +1,8 @@
-/** Says news to screen readers, seldom enough that they can be listened to. */
+/** Announces news to screen readers, rarely enough to be listened to. */
 
-/** A busy board changes every second; reading one sentence takes a few. */
+/** A busy board changes every second; reading a sentence aloud takes a few. */
 const LEAST_GAP_MS = 8_000;
-/** Only the latest of each kind is worth hearing after a wait, and no more than these together. */
+/** After a wait only the latest text of each kind is announced, and at most so many. */
 const MAX_WAITING = 3;
 
 export class Announcer {
@@ -19,7 +19,7 @@ export class Announcer {
 
   /**
    * @param {string} text
-   * @param {boolean} [isUrgent] an answer to what the user just did: said at once
+   * @param {boolean} [isUrgent] the answer to an input of the reader: announced at once
    * @param {string} [kind] a later text of the same kind replaces one that still waits
    */
   say(text, isUrgent = false, kind = text) {
@@ -35,7 +35,7 @@ export class Announcer {
   #speak(text) {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#waiting.clear(); // What waited is older than what is said now.
+    this.#waiting.clear(); // Waiting texts are older than this one.
     this.#lastAt = performance.now();
     this.region.textContent = text;
   }

@@ -1,4 +1,4 @@
-/** The table of the top ten: rows move to their new places, newcomers are welcomed, the own row is marked. */
+/** The table of the top ten: rows move to their new rank, new rows light up, the reader's own row is marked. */
 
 import { byId, make, setFigure } from "./dom.js";
 import { animate, isStill, MotionBudget } from "./motion.js";
@@ -7,7 +7,7 @@ import { animate, isStill, MotionBudget } from "./motion.js";
 /** @typedef {import("../scoreboard/types.js").Board} Board */
 
 const MOVE = { duration: 420, easing: "cubic-bezier(.2, .8, .2, 1)" };
-/** How long a row shows where it came from. */
+/** How long a row shows its change of rank. */
 const MOVED_MS = 4_000;
 const WELCOME_MS = 1_600;
 
@@ -31,7 +31,7 @@ export class BoardView {
     this.announcer = announcer;
     this.body = byId("rows");
     this.own = byId("own-row");
-    const Observer = globalThis.IntersectionObserver; // Some browsers are told to have none.
+    const Observer = globalThis.IntersectionObserver; // Absent in some browsers.
     if (Observer) new Observer(([{ isIntersecting }]) => { this.#isInView = isIntersecting; }).observe(this.body);
   }
 
@@ -40,7 +40,7 @@ export class BoardView {
     return this.#entries.get(userId);
   }
 
-  /** Whether the service has told a board yet. */
+  /** Whether a board has come yet. */
   get isKnown() {
     return !this.#isFirst;
   }
@@ -57,7 +57,7 @@ export class BoardView {
     this.showOwn(null);
   }
 
-  /** The own score may be known before the board tells it: both places say the same. @param {number | null} score */
+  /** The reader's score may be known before the board has it: both show the same. @param {number | null} score */
   setOwnScore(score) {
     this.#ownScore = score;
     const row = this.#me ? this.#rows.get(this.#me) : undefined;
@@ -96,7 +96,7 @@ export class BoardView {
     return [...this.#entries.values()][rank - 1];
   }
 
-  /** @param {Row[]} leaderboard @param {Map<string, Row>} before @returns {boolean} whether the change is shown moving */
+  /** @param {Row[]} leaderboard @param {Map<string, Row>} before @returns {boolean} whether the rows may move */
   #mayMove(leaderboard, before) {
     if (this.#isFirst || isStill() || !this.#isInView) return false;
     const ids = [...before.keys()];
@@ -106,7 +106,7 @@ export class BoardView {
     return isNews && this.#budget.take();
   }
 
-  /** Where the rows are, on their way perhaps. @returns {Map<string, number>} */
+  /** The rows' present positions, also in the middle of a move. @returns {Map<string, number>} */
   #tops() {
     return new Map([...this.#rows].map(([id, row]) => [id, row.getBoundingClientRect().top]));
   }
@@ -123,7 +123,7 @@ export class BoardView {
       const row = this.#rows.get(entry.userId) ?? makeRow();
       this.#rows.set(entry.userId, row);
       this.#fill(row, entry, best);
-      // Only rows that are not in their place are moved: a moved row would lose the reader's selection.
+      // Move only misplaced rows: a moved row loses the reader's selection.
       if (this.body.children[index] !== row) this.body.insertBefore(row, this.body.children[index] ?? null);
     });
   }
@@ -151,7 +151,7 @@ export class BoardView {
     /** @type {HTMLElement} */ (row.querySelector(".you")).hidden = !isMe;
   }
 
-  /** Say beside the rank where a row came from. @param {Row} entry @param {Row | undefined} before */
+  /** Show the change of rank beside the rank. @param {Row} entry @param {Row | undefined} before */
   #tell(entry, before) {
     if (before?.rank === entry.rank) return;
     const change = before ? before.rank - entry.rank : 0;
@@ -164,7 +164,7 @@ export class BoardView {
     this.#marks = setTimeout(() => this.#forgetMoves(), MOVED_MS + 50);
   }
 
-  /** Together with what changes anyway, where it can be: each change of the page has to be drawn. */
+  /** Clear old marks. Done together with other changes where possible: each change of the page is drawn. */
   #forgetMoves() {
     for (const mark of /** @type {NodeListOf<HTMLElement>} */ (this.body.querySelectorAll(".moved:not(:empty)"))) {
       if (performance.now() >= Number(mark.dataset.until)) mark.textContent = "";
@@ -172,7 +172,7 @@ export class BoardView {
   }
 
   /**
-   * Let a row travel from where it was; one that was not here before is welcomed.
+   * Move a row from its old position, or welcome a new one.
    *
    * @param {Row} entry
    * @param {Row | undefined} before

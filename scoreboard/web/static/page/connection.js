@@ -1,4 +1,4 @@
-/** How the board comes: live or not, why not, and when the page tries again. */
+/** The connection's state: live or not, the cause, and the time of the next try. */
 
 import { byId, countDown, setText } from "./dom.js";
 import { connectionCause, durationText, stateText } from "./texts.js";
@@ -6,7 +6,7 @@ import { connectionCause, durationText, stateText } from "./texts.js";
 export class ConnectionView {
   #hasBeenLive = false;
   #cause = "";
-  /** @type {{code: string | null, reason: string | null}} why the last try failed, until the board is live again */
+  /** @type {{code: string | null, reason: string | null}} the failure of the last try, until the board is live again */
   #refusal = { code: null, reason: null };
   #seconds = 0;
   #stop = () => {};
@@ -34,7 +34,7 @@ export class ConnectionView {
     }
   }
 
-  /** @param {number} seconds until the next try; 0 when there is none to wait for */
+  /** @param {number} seconds until the next try; 0 when none is due */
   #note(seconds) {
     this.#seconds = seconds;
     byId("board-note").dataset.kind = this.#cause ? "cause" : "rule";

@@ -1,4 +1,4 @@
-/** The few things the page does to the document, in one place. Text is only ever set as text. */
+/** The page's operations on the document. Text is always set as text, never as HTML. */
 
 /** @param {string} id @returns {HTMLElement} */
 export function byId(id) {
@@ -13,7 +13,7 @@ export function setText(id, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Figures that may be long tell the style sheet how long, so that they shrink before they cover a name. */
+/** Set a figure and its length for the style sheet, so that a long one shrinks before it covers a name. */
 export function setFigure(/** @type {HTMLElement} */ element, /** @type {string} */ text) {
   if (element.textContent === text) return;
   element.textContent = text;
@@ -37,8 +37,8 @@ export function make(tag, attributes = {}, ...children) {
  * Count down the seconds of a wait.
  *
  * @param {number} ms
- * @param {(seconds: number) => void} show called at once and every second, at last with 0
- * @returns {() => void} ends it early, without a last call
+ * @param {(seconds: number) => void} show called at once and every second, finally with 0
+ * @returns {() => void} stops it early, without a last call
  */
 export function countDown(ms, show) {
   const until = performance.now() + ms;

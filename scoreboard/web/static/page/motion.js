@@ -1,16 +1,16 @@
 /**
- * Movement: only what the compositor does alone (transform, opacity), never without an end, none for readers who asked
- * for stillness, and within a budget, so that a page left open costs next to nothing however busy the board is.
+ * Animations: only of transform and opacity, which the compositor does alone; always with an end; none for readers who
+ * prefer reduced motion; and within a budget, so that an open page costs next to nothing however busy the board is.
  */
 
-/** A browser that cannot say what the reader prefers, or cannot animate, shows a page without movement. */
+/** A browser that cannot tell the reader's preference, or cannot animate, shows a page without movement. */
 const stillness = globalThis.matchMedia?.("(prefers-reduced-motion: reduce)") ?? { matches: true };
-/** Measured without a graphics card: a move of the board takes some 50 ms of a core, a change without one 10. */
+/** Measured without a graphics card: a change of the board takes 50 ms of a core with movement, and 10 without. */
 const AT_ONCE = 3;
 const AGAIN_MS = 15_000;
 
 /**
- * Animate unless the reader asked for stillness.
+ * Animate unless the reader prefers reduced motion.
  *
  * @param {Element} element
  * @param {Keyframe[]} frames
@@ -30,7 +30,7 @@ export function isStill() {
 }
 
 /**
- * Scroll something into view unless the part that matters is; at once for readers who asked for stillness.
+ * Scroll an element into view unless its important part is in view; without movement if the reader prefers that.
  *
  * @param {HTMLElement} element
  * @param {HTMLElement} part
@@ -41,12 +41,12 @@ export function reveal(element, part) {
   element.scrollIntoView({ block: "center", behavior: stillness.matches ? "instant" : "smooth" });
 }
 
-/** How many moves are left: a few at once, then one every some seconds; other changes are simply there. */
+/** A budget of moves: a few at once, then one every few seconds. Changes over it are shown without movement. */
 export class MotionBudget {
   #left = AT_ONCE;
   #at = performance.now();
 
-  /** @returns {boolean} whether one was left */
+  /** @returns {boolean} whether a move was left */
   take() {
     const now = performance.now();
     this.#left = Math.min(AT_ONCE, this.#left + (now - this.#at) / AGAIN_MS);

@@ -1,4 +1,4 @@
-/** What came of a round, said and celebrated where the player looks: over the grid. */
+/** The outcome of a round, shown and celebrated over the grid, where the player looks. */
 
 import { byId, make } from "./dom.js";
 import { animate, reveal } from "./motion.js";
@@ -24,7 +24,7 @@ export class OutcomeView {
     this.box.replaceChildren(big, make("span", { "data-testid": "outcome-text" }, text));
     if (detail) this.box.append(make("small", { "data-testid": "outcome-detail" }, detail));
     reveal(byId("curtain"), this.box);
-    // Said apart: what was hidden a moment ago, as the outcome was, is not reliably read out by itself.
+    // Announced separately: screen readers do not reliably read an element that was hidden a moment ago.
     this.announcer.say([headline, text, detail].filter(Boolean).join(". "), true);
     if (mood !== "good") return;
     animate(big, [
@@ -34,7 +34,7 @@ export class OutcomeView {
     ], { duration: 620, easing: "cubic-bezier(.2, .8, .2, 1)" });
   }
 
-  /** The board, where a newcomer is welcomed, may be out of sight. @param {boolean} isInTopTen whether that is new */
+  /** Celebrate here, because the board may be out of view. @param {boolean} isInTopTen whether the player entered it */
   celebrate(isInTopTen) {
     if (this.box.dataset.mood !== "good" || this.box.querySelector(".feat")) return;
     if (isInTopTen) {
@@ -56,7 +56,7 @@ export class OutcomeView {
     else spark.remove();
   }
 
-  /** What was kept while the service was away is on its way now. */
+  /** The service is back: a round that was kept is being sent now. */
   connected() {
     const text = this.box.querySelector("span");
     if (text && this.box.dataset.mood === "kept") text.textContent = "The round is being sent.";

@@ -1,36 +1,36 @@
-/** The reader's own score, rank and percentile, their row below the ten, and who is next. */
+/** The reader's own score, rank and percentile, their row below the ten, and the distance to the next player. */
 
 import { byId, make, setFigure, setText } from "./dom.js";
 import { animate } from "./motion.js";
 import { isAway, pointsText, refusalText, untilText } from "./texts.js";
 
-/** Own scores may be read 30 times a minute; own rounds end seldom enough. */
+/** The service allows 30 reads of the own score a minute. Rounds end less often than this. */
 const READ_GAP_MS = 3_000;
-/** Others move this rank all the time, on every open page at once: the service should not feel it. */
+/** Other players change this rank all the time, on every open page at once. Rare reads spare the service. */
 const DRIFT_MS = 30_000;
-/** A reset reaches all pages in the same instant. */
+/** A reset reaches all pages at the same instant. */
 const RESET_SPREAD_MS = 10_000;
 
 /** @typedef {import("../scoreboard/types.js").Board} Board */
 
 export class Standing {
-  /** As last shown, everywhere on the page the same. @type {number | null} */
+  /** The score as shown, the same everywhere on the page. @type {number | null} */
   #score = null;
   #pending = 0;
   /** @type {number | null} */
   #rank = null;
   #total = 0;
-  /** What the module last confirmed; it repeats it when points come or go. @type {number | null} */
+  /** The score that the module last confirmed; it repeats it when pending points change. @type {number | null} */
   #confirmed = null;
-  /** Why the note stands there. */
+  /** The code of the refusal in the note. */
   #noteCode = "";
-  /** When the own entry of the last board was reached: tells news from an older board. */
+  /** The time of the own entry on the last board, to recognise an older board. */
   #reachedAt = "";
   #readAt = -READ_GAP_MS;
   #dueAt = Infinity;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
-  /** Whether it was time to read while nobody looked. */
+  /** Whether a read was due while the page was hidden. */
   #isOverdue = false;
 
   /**
@@ -80,12 +80,12 @@ export class Standing {
     if (user) this.#readIn(0);
   }
 
-  /** Others moving moves this rank too. @param {Board} board */
+  /** A change of other players' ranks may change this one too. @param {Board} board */
   boardChanged({ totalPlayers }) {
     this.#total = totalPlayers ?? this.#total;
     const mine = this.#id ? this.board.find(this.#id) : undefined;
     if (mine) {
-      // An own score may be told before the board that has it: only a later one than the last board's is news.
+      // The own score may come before the board that has it: only a later time than the last board's is news.
       const isNews = (mine.updatedAt ?? "") > this.#reachedAt;
       if (this.#score === null || (isNews && this.#reachedAt)) this.#score = mine.score;
       if (isNews) this.#reachedAt = mine.updatedAt ?? "";
@@ -95,14 +95,14 @@ export class Standing {
     if (this.#id) this.#readIn(DRIFT_MS * (0.75 + Math.random() / 2));
   }
 
-  /** @param {string} text empty hides it @param {string} [code] why, where it was a refusal */
+  /** @param {string} text empty hides it @param {string} [code] of the refusal, if it is one */
   note(text, code = "") {
     this.#noteCode = code;
     byId("queue").hidden = !text;
     setText("queue", text);
   }
 
-  /** Read the figures after a while; an earlier appointment stands. @param {number} ms */
+  /** Read the figures after this time, or earlier if a read is due. @param {number} ms */
   #readIn(ms) {
     const at = performance.now() + Math.max(ms, this.#readAt + READ_GAP_MS - performance.now());
     if (at >= this.#dueAt) return;
@@ -122,7 +122,7 @@ export class Standing {
       const { rank } = await this.scoreboard.me(); // The score comes as an event.
       if (this.#id === user?.id) this.#ranked(rank);
     } catch {
-      // The figures stay as they were; the connection's state is shown elsewhere.
+      // The figures stay; the page shows the connection's state elsewhere.
     }
   }
 
@@ -145,10 +145,10 @@ export class Standing {
     animate(byId("my-score"), [{ transform: from, opacity: 0.3 }, { transform: "none", opacity: 1 }], { duration: 260 });
   }
 
-  /** Everything from the same figures, so that no two places disagree. */
+  /** Render everything from the same figures, so that no two places disagree. */
   #render() {
     const rank = this.#shownRank();
-    // A rank proves that so many players are there, whatever the last board said of their number.
+    // A rank proves that there are so many players, even if the last board said fewer.
     const total = Math.max(this.#total, rank ?? 0);
     if (total || this.board.isKnown) {
       setText("total-players", total.toLocaleString("en"));
@@ -161,7 +161,7 @@ export class Standing {
     this.#renderOwn(rank);
   }
 
-  /** Ten and better is what the board shows; who is not on it is below. @returns {number | null} */
+  /** A player who is not among the ten on the board has a rank below them. @returns {number | null} */
   #shownRank() {
     if (this.#rank === null || !this.#id || !this.board.isKnown || this.board.find(this.#id)) return this.#rank;
     return Math.max(this.#rank, this.board.size + 1);
@@ -177,7 +177,7 @@ export class Standing {
     byId("chase").replaceChildren(make("span", {}, ...(user && rank && !isBelow ? this.#chase(rank) : [])));
   }
 
-  /** How far it is to the next place, or how far ahead the leader is. @param {number} rank @returns {(Node | string)[]} */
+  /** The distance to the next rank, or the leader's lead. @param {number} rank @returns {(Node | string)[]} */
   #chase(rank) {
     const [next, gap] = rank === 1 ? [this.board.at(2), -1] : [this.board.at(rank - 1), 1];
     if (!next) return ["The board is yours. Invite somebody."];
@@ -194,12 +194,12 @@ export class Standing {
     const waiting = size - unconfirmed;
     const texts = [];
     if (waiting) texts.push(`${waiting} ${waiting === 1 ? "round waits" : "rounds wait"} to be sent${untilText(sendsForMs)}.`);
-    if (unconfirmed) texts.push(`Whether ${unconfirmed === 1 ? "a round" : `${unconfirmed} rounds`} counted is not known yet.`);
+    if (unconfirmed) texts.push(`It is not known yet whether ${unconfirmed === 1 ? "a round" : `${unconfirmed} rounds`} counted.`);
     this.note([...texts, refusalText(code)].join(" "), code);
   }
 }
 
-/** The share of the others that the reader is ahead of. @param {number | null} rank @param {number} total */
+/** The share of the other players who are below the reader. @param {number | null} rank @param {number} total */
 function aheadText(rank, total) {
   if (rank === null || !total) return "–";
   if (total === 1) return "nobody yet";

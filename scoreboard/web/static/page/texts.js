@@ -1,4 +1,4 @@
-/** What the page says, in plain words. */
+/** The page's texts. */
 
 const STATES = /** @type {Record<string, string>} */ ({
   connecting: "Reconnecting …",
@@ -24,16 +24,16 @@ const CAUSES = /** @type {Record<string, string>} */ ({
   TIMEOUT: "The service does not answer.",
 });
 
-/** A gateway's own page in the service's place tells the same as no answer. @param {string | null | undefined} code */
+/** A gateway's own page means the same as no answer. @param {string | null | undefined} code */
 function known(code) {
   return /^HTTP_5/.test(code ?? "") ? "NETWORK" : code ?? "";
 }
 
 /**
- * Why the board is not live, and what goes on meanwhile; empty when there is nothing to say.
+ * The cause of a board that is not live, and what the page does meanwhile; empty when it is live or paused.
  *
  * @param {string} state
- * @param {{code: string | null, reason: string | null}} refusal of the last try; the reason in the service's own words
+ * @param {{code: string | null, reason: string | null}} refusal of the last try; the reason is the service's message
  */
 export function connectionCause(state, { code, reason }) {
   if (state === "live" || state === "paused") return "";
@@ -43,7 +43,7 @@ export function connectionCause(state, { code, reason }) {
   return `${cause || "Live updates do not come through."} The board is read every few seconds.`;
 }
 
-/** The first as long as its unit is worth counting. */
+/** Seconds and name of each unit, longest first. */
 const UNITS = /** @type {[number, string][]} */ ([[86_400, "d"], [3_600, "h"], [60, "min"], [1, "s"]]);
 
 /** @param {number} seconds */
@@ -58,7 +58,7 @@ export function agoText(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 5) return "updated just now";
   const [size, unit] = UNITS.find(([length]) => seconds >= length) ?? [1, "s"];
-  // In steps: what changes every second keeps a page left open busy, and nobody reads it.
+  // In steps of 5 s: a text that changes every second keeps an open page busy.
   return `updated ${size === 1 ? seconds - (seconds % 5) : Math.floor(seconds / size)} ${unit} ago`;
 }
 
@@ -66,38 +66,38 @@ const REFUSALS = /** @type {Record<string, string>} */ ({
   COMPLETION_TIME: "The time taken does not count for this level.",
   CLOCK_MISMATCH: "The time measured here does not agree with the service's clock, so it did not count.",
   BURST: "That was a lot in a few seconds. Take a breath.",
-  ACTION_TOKEN_EXPIRED: "The service did not hear of this round in time. Start a new one.",
-  INVALID_ACTION_TOKEN: "The service did not recognise this round. Start a new one.",
-  SCORE_VALIDATION_FAILED: "More points were claimed than this round is worth.",
+  ACTION_TOKEN_EXPIRED: "The round did not reach the service in time. Start a new one.",
+  INVALID_ACTION_TOKEN: "The service does not know this round. Start a new one.",
+  SCORE_VALIDATION_FAILED: "The round claimed more points than it is worth.",
   ACTION_ALREADY_COMPLETED: "This round was counted before.",
   ACCOUNT_BANNED: "This account is banned.",
   INVALID_TOKEN: "You were signed out. Sign in to earn points.",
   TOKEN_EXPIRED: "You were signed out. Sign in to earn points.",
-  QUEUE_FULL: "Too many rounds wait to be sent already.",
+  QUEUE_FULL: "Too many rounds already wait to be sent.",
   SERVICE_UNAVAILABLE: "The service is busy right now.",
-  RATE_LIMIT_EXCEEDED: "That was faster than the service takes rounds.",
-  TOO_MANY_OPEN_ACTIONS: "Too many rounds were begun and not finished.",
+  RATE_LIMIT_EXCEEDED: "Too many rounds in a short time.",
+  TOO_MANY_OPEN_ACTIONS: "Too many rounds are begun and not finished.",
   NETWORK: "The service cannot be reached.",
   TIMEOUT: "The service did not answer in time.",
 });
 
 /**
- * Why a round did not count.
+ * The text for a refused or rejected round.
  *
  * @param {string | null | undefined} code
- * @param {string} [message] the service's own words
+ * @param {string} [message] the service's message
  */
 export function refusalText(code, message) {
   return REFUSALS[known(code)] ?? message ?? "It did not count.";
 }
 
-/** Whether the service is away or busy: over once it answers again. @param {string} code */
+/** Whether the service is unreachable or busy: the note goes when it answers again. @param {string} code */
 export function isAway(code) {
   return ["NETWORK", "TIMEOUT", "SERVICE_UNAVAILABLE"].includes(known(code));
 }
 
 /**
- * Until when a round is kept, on the reader's own clock, whatever that shows.
+ * The end of a wait, by the reader's own clock.
  *
  * @param {number | null | undefined} ms
  */
@@ -108,10 +108,10 @@ export function untilText(ms) {
 }
 
 /**
- * Which bound a round's time is outside of.
+ * The text for a round outside of a time bound.
  *
- * @param {{bound: string, boundMs: number, actualMs: number} | null | undefined} broken as the service measured
- * @param {{tookMs: number, minTimeMs: number, maxTimeMs: number}} known here, where it does not say
+ * @param {{bound: string, boundMs: number, actualMs: number} | null | undefined} broken the bound, as the service measured
+ * @param {{tookMs: number, minTimeMs: number, maxTimeMs: number}} known the page's own figures, if the service did not say
  */
 export function timeText(broken, { tookMs, minTimeMs, maxTimeMs }) {
   const isShort = broken ? broken.bound === "minimum" : tookMs < minTimeMs;

@@ -1,9 +1,9 @@
-/** The grid of the number trail: shuffles, takes taps and keys, knows when it is done. Knows nothing of points. */
+/** The grid of the number trail: shuffles, handles taps and keys, and reports the end. Points are not its concern. */
 
 import { byId, make, setText } from "./dom.js";
 import { animate } from "./motion.js";
 
-/** Typing a number of two digits: the second one must follow within this time. */
+/** The longest time between the two digits of a typed number. */
 const TYPING_MS = 1_200;
 const STEPS = /** @type {Record<string, [number, number]>} */ ({
   ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
@@ -47,7 +47,7 @@ export class Trail {
     return performance.now() - this.#startedAt;
   }
 
-  /** Show a grid without numbers, as a picture of what is to come. @param {number} size */
+  /** Show a grid without numbers. @param {number} size */
   preview(size) {
     this.#lay(size, Array.from({ length: size * size }, () => 0));
   }
@@ -60,7 +60,7 @@ export class Trail {
     this.#startedAt = performance.now();
     setText("next-number", "1");
     this.#cells[0].focus({ preventScroll: true });
-    // The clock runs: no number may wait below the window's edge. The grid last, where both are too much.
+    // The clock runs, so all numbers have to be in view. If both do not fit, the grid does: it scrolls last.
     for (const id of ["grid-help", "grid"]) byId(id).scrollIntoView({ block: "nearest" });
   }
 

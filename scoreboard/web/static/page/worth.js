@@ -1,4 +1,4 @@
-/** What a round is worth, and how long it may take, as the catalogue says; the service decides in the end. */
+/** The points and time bounds of a round by the catalogue. The service's own decision counts. */
 
 /** @param {any} times `{difficulty: {easy: 1000}}` or null @param {number} otherwise @param {string} difficulty */
 function timeOf(times, otherwise, difficulty) {
@@ -6,7 +6,7 @@ function timeOf(times, otherwise, difficulty) {
 }
 
 export class Worth {
-  /** @param {any} type an entry of the catalogue; null where it is not known */
+  /** @param {any} type an entry of the catalogue; null when not known */
   constructor(type) {
     this.type = type;
   }
@@ -30,7 +30,7 @@ export class Worth {
     return speed ? timeOf(speed.fullMsBy, speed.fullMs, difficulty) : Infinity;
   }
 
-  /** @param {string} difficulty @returns {number} the most that a round brings; 0 where that is not known */
+  /** @param {string} difficulty @returns {number} the most points of a round; 0 when not known */
   most(difficulty) {
     const points = this.type?.points;
     const factor = points?.multiply?.difficulty?.[difficulty];
@@ -38,7 +38,7 @@ export class Worth {
     return Math.min(worth ?? 0, points?.maximum ?? 0);
   }
 
-  /** @param {string} difficulty @param {number} ms @param {number} [most] as the service promised it for this round */
+  /** @param {string} difficulty @param {number} ms @param {number} [most] by the service's answer for this round */
   after(difficulty, ms, most = this.most(difficulty)) {
     const speed = this.type?.speed;
     if (!speed) return most;
@@ -49,7 +49,7 @@ export class Worth {
   }
 
   /**
-   * How much longer a round of this time may take and bring as much; 0 where that is not known.
+   * How much longer a round of this time may take without fewer points; 0 when not known.
    *
    * @param {string} difficulty
    * @param {number} ms
