@@ -78,7 +78,7 @@ class Guest:
         self.wait(lambda: self.read("scoreboard.state") == state, f"the state {state}", timeout_s)
 
     def wait_told(self, kind: str, **wanted: object) -> None:
-        self.wait(lambda: any(wanted.items() <= each.items() for each in self.told(kind)), f"{kind} with {wanted}")
+        self.wait(lambda: any(wanted.items() <= detail.items() for detail in self.told(kind)), f"{kind} with {wanted}")
 
     def wait_scores(self, *scores: int) -> None:
         """Wait until so many private events have come; they have to be these."""
@@ -123,6 +123,6 @@ class Guest:
     def spoil_cookie(self, name: str) -> None:
         """Put a token in the cookie's place that no service ever signed."""
         found = self.page.driver.execute_cdp_cmd("Network.getCookies", {"urls": [self.proxy.url + REFRESH]})
-        (cookie,) = [each for each in found["cookies"] if each["name"] == name]
+        (cookie,) = [kept for kept in found["cookies"] if kept["name"] == name]
         kept = {key: cookie[key] for key in ("name", "domain", "path", "httpOnly")}
         self.page.driver.execute_cdp_cmd("Network.setCookie", {**kept, "value": "spoilt"})

@@ -94,7 +94,7 @@ class Proxy:
     def seen(self, path: str, since: float = 0.0) -> list[Seen]:
         """The requests of this path, oldest first."""
         with self.changed:
-            return [each for each in self._seen if each.path == path and each.at >= since]
+            return [seen for seen in self._seen if seen.path == path and seen.at >= since]
 
     @contextmanager
     def broken(self, path: str, fault: Fault) -> Iterator[None]:
