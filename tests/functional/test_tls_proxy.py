@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
     NGINX is None and not os.environ.get("CI"), reason="needs nginx: apt-get install nginx-light"
 )
 # An event a second is sent; a proxy that buffers keeps them for ever.
-EVENT_BOUND_S = 10.0
+EVENT_BOUND_S = 20.0
 MADE_UP = "203.0.113.9"
 PRODUCTION = {
     "ENVIRONMENT": "production",

@@ -238,8 +238,8 @@ def test_a_dead_collector_slows_nothing(start_service: StartService) -> None:
                     slowest = max(slowest, seconds(partial(player.api.get, "/v1/leaderboard")))
             # Nine completions within ten seconds would be held as a burst.
             time.sleep(1.3)
-        # At most two requests, the second waiting for its settlement.
-        assert slowest < 2
+        # At most two requests, the second waiting for its settlement; a dead collector is waited for 3 s.
+        assert slowest < 2.8
         for service in services:
             complaints = [line for line in service.lines if "export" in line and "spans" in line]
             # Two web processes and one worker, once a minute each.

@@ -53,12 +53,16 @@ def ring(doorbell: Doorbell, ids: Sequence[UUID]) -> None:
 
 
 def test_the_first_ring_goes_out_at_once() -> None:
-    bell = Queue()
-    started_at = time.monotonic()
-    Doorbell(bell).ring(IDS[0])
-    bell.wait_for(lambda: bool(bell.messages))
-    assert bell.messages == [IDS[:1]]
-    assert time.monotonic() - started_at < 0.05, "less than the period it keeps under load"
+    def seconds() -> float:
+        bell = Queue()
+        started_at = time.monotonic()
+        Doorbell(bell).ring(IDS[0])
+        bell.wait_for(lambda: bool(bell.messages))
+        assert bell.messages == [IDS[:1]]
+        return time.monotonic() - started_at
+
+    # A busy machine may be slow any time, but one that waits is so each time.
+    assert any(seconds() < 0.05 for _ in range(50)), "less than the period it keeps under load"
 
 
 def test_what_comes_while_messages_wait_becomes_one_message() -> None:
