@@ -11,6 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from scoreboard.domain.actions import SETTLED, State
+from scoreboard.store.statements import Statement
 from scoreboard.store.tables import actions, settlements
 
 
@@ -52,11 +53,11 @@ class Action:
 
 
 # A settlement's arrays are parallel: an action's ranks stand where its id stands.
-_place = sa.func.array_position(settlements.c.action_ids, actions.c.id)
+_nth = sa.func.array_position(settlements.c.action_ids, actions.c.id)
 _TOLD = {
     "announced_at": sa.func.coalesce(settlements.c.announced_at, actions.c.announced_at),
-    "previous_rank": sa.func.coalesce(settlements.c.previous_ranks[_place], actions.c.previous_rank),
-    "rank": sa.func.coalesce(settlements.c.ranks[_place], actions.c.rank),
+    "previous_rank": sa.func.coalesce(settlements.c.previous_ranks[_nth], actions.c.previous_rank),
+    "rank": sa.func.coalesce(settlements.c.ranks[_nth], actions.c.rank),
     # Rows settled before there were settlements have none to ask.
     "has_ranks": sa.func.coalesce(
         sa.or_(settlements.c.ranks.is_not(None), settlements.c.announced_at.is_not(None)), sa.true()
@@ -100,72 +101,39 @@ class Outcome(NamedTuple):
     reason_details: Mapping[str, object] | None = None
 
 
-def expire_issued(connection: sa.Connection, *, limit: int) -> int:
-    """Mark issued actions whose token's life is over; bounded so that one call stays short."""
-    overdue = (
-        sa.select(actions.c.id)
-        .where(actions.c.state == State.ISSUED.value, actions.c.expires_at <= sa.func.now())
-        .order_by(actions.c.expires_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return connection.execute(
-        sa.update(actions)
-        .where(actions.c.id.in_(overdue.scalar_subquery()), actions.c.state == State.ISSUED.value)
-        .values(state=State.EXPIRED.value)
-    ).rowcount
+class Reopened(NamedTuple):
+    """A failed action that is accepted again, and its player."""
+
+    action_id: UUID
+    user_id: UUID
 
 
-def reopen_failed(connection: sa.Connection, *, before: datetime, limit: int) -> list[tuple[UUID, UUID]]:
-    """Make actions that failed before this moment accepted ones again; action and player of each, ``limit`` at most."""
-    failed = (
-        sa.select(actions.c.id)
-        .where(actions.c.state == State.FAILED.value, actions.c.settled_at < before)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    reopened = connection.execute(
-        sa.update(actions)
-        .where(actions.c.id.in_(failed.scalar_subquery()), actions.c.state == State.FAILED.value)
-        .values(state=State.ACCEPTED.value, reason=None, reason_details=None, settled_at=None, settlement_id=None)
-        .returning(actions.c.id, actions.c.user_id)
-    )
-    return [(row.id, row.user_id) for row in reopened]
+class Backlog(NamedTuple):
+    """What is left to do: actions to settle, the age of the oldest of them, and settled ones to announce."""
 
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
     unsettled: int
     oldest_unsettled_s: float
     unannounced: int
 
 
-# Counting stops here: past it an operator needs the size of the fire, not its exact number.
+_EXPIRE_ISSUED = Statement("expire_issued", tuple)
+_REOPEN_FAILED = Statement("reopen_failed", Reopened)
+_MEASURE_BACKLOG = Statement("measure_backlog", Backlog)
+# Past it an operator needs the size of the fire, not its exact number.
 _BACKLOG_COUNT_MAX = 100_000
 
 
+def expire_issued(connection: sa.Connection, *, limit: int) -> int:
+    """Mark issued actions whose token's life is over; bounded so that one call stays short."""
+    return _EXPIRE_ISSUED.execute(connection, limit=limit)
+
+
+def reopen_failed(connection: sa.Connection, *, before: datetime, limit: int) -> list[Reopened]:
+    """Make actions that failed before this moment accepted ones again, ``limit`` at most."""
+    return _REOPEN_FAILED.fetch(connection, before=before, limit=limit)
+
+
 def measure_backlog(connection: sa.Connection) -> Backlog:
-    """How much is accepted but not settled, and how old the oldest is in seconds."""
-    open_rows = (
-        sa.select(actions.c.accepted_at)
-        .where(actions.c.state == State.ACCEPTED.value)
-        .order_by(actions.c.accepted_at)
-        .limit(_BACKLOG_COUNT_MAX)
-        .subquery()
-    )
-    unannounced_rows = (
-        sa.select(sa.func.cardinality(settlements.c.action_ids).label("actions"))
-        .where(settlements.c.announced_at.is_(None))
-        .limit(_BACKLOG_COUNT_MAX)
-        .subquery()
-    )
-    count, oldest = connection.execute(
-        sa.select(
-            sa.func.count(),
-            sa.func.coalesce(sa.extract("epoch", sa.func.now() - sa.func.min(open_rows.c.accepted_at)), 0),
-        ).select_from(open_rows)
-    ).one()
-    unannounced = connection.execute(
-        sa.select(sa.func.coalesce(sa.func.sum(unannounced_rows.c.actions), 0))
-    ).scalar_one()
-    return Backlog(count, max(0.0, float(oldest)), unannounced)
+    """What waits, counted up to a bound."""
+    (backlog,) = _MEASURE_BACKLOG.fetch(connection, count_max=_BACKLOG_COUNT_MAX)
+    return backlog

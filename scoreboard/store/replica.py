@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from scoreboard.store.statements import Statement
 from scoreboard.store.timeouts import patience
 
 log = structlog.get_logger(__name__)
@@ -29,17 +30,25 @@ _ARRIVAL_S = 1.0
 _LATE_FOR_S = 60.0
 # Hosted servers that keep their log elsewhere, as Aurora does, refuse or lack these functions.
 _NOT_TOLD = frozenset(("0A000", "42501", "42883"))
-# A standby promoted by mistake goes on by itself, on a timeline of its own: the first eight digits of a file's name.
-_WRITTEN = sa.text("""
-    SELECT CASE WHEN NOT pg_is_in_recovery() THEN CAST(pg_current_wal_lsn() AS text) END AS position,
-           CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline
-""")
-_REPLAYED = sa.text("""
-    SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() >= CAST(:position AS pg_lsn)
-           ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) = :timeline END AS has_arrived,
-           pg_is_in_recovery() AS follows,
-           extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) AS lag_s
-""")
+
+
+class LogEnd(NamedTuple):
+    """Where the log of a primary ends; None on a standby."""
+
+    position: str | None
+    timeline: str | None
+
+
+class Replayed(NamedTuple):
+    """How far a standby has come."""
+
+    has_arrived: bool | None
+    follows: bool
+    lag_s: float | None
+
+
+_READ_WRITTEN = Statement("read_written", LogEnd)
+_READ_REPLAYED = Statement("read_replayed", Replayed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +61,16 @@ class Written:
 
 def read_written(connection: sa.Connection) -> Written | None:
     """None when this is no primary. Raises SQLAlchemy's OperationalError when it is down."""
-    row = _ask(connection, _WRITTEN)
-    return None if row is None or row.position is None else Written(row.position, row.timeline)
+    end = _ask(lambda: _READ_WRITTEN.fetch_one(connection))
+    if end is None or end.position is None or end.timeline is None:
+        return None
+    return Written(end.position, end.timeline)
 
 
-def _ask(connection: sa.Connection, statement: sa.TextClause, parameters: Mapping[str, str] | None = None) -> Any:
-    """The row; None from a server that does not tell of its log."""
+def _ask(question: Callable[[], Value]) -> Value | None:
+    """The answer; None from a server that does not tell of its log."""
     try:
-        return connection.execute(statement, parameters).one()
+        return question()
     except DBAPIError as error:
         if getattr(error.orig, "pgcode", None) in _NOT_TOLD:
             return None
@@ -124,20 +135,22 @@ class Replica:
         if written is None:
             connection.execute(sa.text("SELECT 1"))
             return None
-        parameters = {"position": written.position, "timeline": written.timeline}
         give_up_at = time.monotonic() + _ARRIVAL_S
         while True:
-            row = _ask(connection, _REPLAYED, parameters)
-            if row is None or row.has_arrived:
+            replayed = _ask(
+                lambda: _READ_REPLAYED.fetch_one(connection, position=written.position, timeline=written.timeline)
+            )
+            if replayed is None or replayed.has_arrived:
                 return None
-            if not row.follows:
+            if not replayed.follows:
                 return "does not follow the primary: it was promoted, or is another server"
             if time.monotonic() >= give_up_at:
                 break
             time.sleep(_ARRIVAL_S / 10)
-        if row.lag_s is not None and row.lag_s < LATE_S:
+        lag_s = replayed.lag_s
+        if lag_s is not None and lag_s < LATE_S:
             return None
-        return "is late" if row.lag_s is None else f"is {row.lag_s:.0f} s late"
+        return "is late" if lag_s is None else f"is {lag_s:.0f} s late"
 
     def _may_ask(self) -> bool:
         if self._late_until is not None and self._clock() < self._late_until:

@@ -59,26 +59,35 @@ class FoundSession(NamedTuple):
     is_alive: bool
 
 
+class FoundCaller(NamedTuple):
+    """The account that a session belongs to, and whether the session is still alive."""
+
+    caller: Caller
+    is_alive: bool
+
+
 _GET_CALLERS = Prepared("get_callers", FoundSession)
 _ROLES, _STATUSES = {role.value: role for role in Role}, {status.value: status for status in Status}
 
 
-def get_callers(connection: sa.Connection, session_ids: Collection[UUID]) -> dict[UUID, tuple[Caller, bool]]:
+def get_callers(connection: sa.Connection, session_ids: Collection[UUID]) -> dict[UUID, FoundCaller]:
     """For each session there is: its account, and whether the session is still alive."""
     return {
-        session_id: (Caller(user_id, session_id, username, _ROLES[role], _STATUSES[status]), is_alive)
+        session_id: FoundCaller(Caller(user_id, session_id, username, _ROLES[role], _STATUSES[status]), is_alive)
         for session_id, user_id, username, role, status, is_alive in _GET_CALLERS.fetch(
             connection, session_ids=uuid_array(session_ids)
         )
     }
 
 
-def get_caller(connection: sa.Connection, session_id: UUID) -> tuple[Caller, bool] | None:
+def get_caller(connection: sa.Connection, session_id: UUID) -> FoundCaller | None:
     """The session's account and whether the session is still alive."""
     return get_callers(connection, [session_id]).get(session_id)
 
 
-def rotate(connection: sa.Connection, session_id: UUID, old_refresh_id: UUID, new_refresh_id: UUID, ttl_s: int) -> bool:
+def rotate(
+    connection: sa.Connection, session_id: UUID, *, old_refresh_id: UUID, new_refresh_id: UUID, ttl_s: int
+) -> bool:
     """Replace the family's living refresh token; false when the old one is not that one or the family is dead."""
     result = connection.execute(
         sa.update(sessions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -102,18 +102,25 @@ def get_user(connection: sa.Connection, user_id: UUID) -> User | None:
     return _user(row) if row else None
 
 
-def get_credentials(connection: sa.Connection, username_keys: Sequence[str]) -> tuple[User, str] | None:
+class Credentials(NamedTuple):
+    """An account and its password hash."""
+
+    user: User
+    password_hash: str
+
+
+def get_credentials(connection: sa.Connection, username_keys: Sequence[str]) -> Credentials | None:
     """The account of the first of these names that has one, and its password hash."""
     rows = connection.execute(
         sa.select(*_COLUMNS, users.c.username_key, users.c.password_hash).where(users.c.username_key.in_(username_keys))
     )
     found = {row.username_key: row for row in rows}
     row = next((found[key] for key in username_keys if key in found), None)
-    return (_user(row), row.password_hash) if row else None
+    return Credentials(_user(row), row.password_hash) if row else None
 
 
 def lock_users(connection: sa.Connection, user_ids: Sequence[UUID]) -> dict[UUID, User]:
-    """Lock these rows until the transaction ends, always in id order so that two lockers never wait in a ring.
+    """Lock these rows until the transaction ends, always in id order so that two lockers never deadlock.
 
     The lock lets foreign keys point here meanwhile: issuing an action does not wait for a settlement.
     """

@@ -11,9 +11,8 @@ from scoreboard.domain.accounts import Status
 from scoreboard.store import intake, sessions
 from scoreboard.store.engine import Database
 from scoreboard.store.intake import Player
-from scoreboard.store.sessions import Caller
+from scoreboard.store.sessions import Caller, FoundCaller
 
-Found = tuple[Caller, bool] | None
 # Ids in one question: an index lookup each, some milliseconds together. A crowd that
 # comes back at once costs Postgres some dozen queries.
 _BATCH_MAX = 500
@@ -26,7 +25,7 @@ class CallerLookup:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sessions: Coalescer[UUID, Found] = Coalescer(self._find, batch_max=_BATCH_MAX)
+        self._sessions: Coalescer[UUID, FoundCaller | None] = Coalescer(self._find, batch_max=_BATCH_MAX)
         self._players: Coalescer[UUID, Player | None] = Coalescer(self._find_players, batch_max=_BATCH_MAX)
         self._remembered: OrderedDict[UUID, Caller] = OrderedDict()
 
@@ -35,7 +34,7 @@ class CallerLookup:
         """Requests that wait for the next question about sessions."""
         return self._sessions.waiting
 
-    def find(self, session_id: UUID) -> Found:
+    def find(self, session_id: UUID) -> FoundCaller | None:
         """The session's account and whether the session lives; None for no such session."""
         return self._sessions(session_id)
 
@@ -67,12 +66,12 @@ class CallerLookup:
         """The account of this id."""
         return self._players(user_id)
 
-    def _find(self, session_ids: Sequence[UUID]) -> list[Found]:
+    def _find(self, session_ids: Sequence[UUID]) -> list[FoundCaller | None]:
         with self._database.autocommit() as connection:
             found = sessions.get_callers(connection, set(session_ids))
-        return [found.get(each) for each in session_ids]
+        return [found.get(session_id) for session_id in session_ids]
 
     def _find_players(self, user_ids: Sequence[UUID]) -> list[Player | None]:
         with self._database.autocommit() as connection:
             found = intake.get_players(connection, set(user_ids))
-        return [found.get(each) for each in user_ids]
+        return [found.get(user_id) for user_id in user_ids]

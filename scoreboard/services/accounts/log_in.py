@@ -22,15 +22,17 @@ def log_in(
     """
     with database.read() as connection:
         found = users.get_credentials(connection, login_keys(username))
-    user, password_hash = found or (None, None)
-    if not passwords.verify(password_hash, password) or user is None:
+    user = found.user if found else None
+    if not passwords.verify(found.password_hash if found else None, password) or user is None:
         with database.write() as connection:
             target = user.id if user else None
-            audit.record(connection, AuditEvent("user.login_failed", None, target, "denied", origin, 0.2))
+            audit.record(
+                connection, AuditEvent("user.login_failed", None, target, result="denied", origin=origin, risk=0.2)
+            )
         raise InvalidCredentials
     if user.is_banned:
         with database.write() as connection:
-            audit.record(connection, AuditEvent("user.login_refused", user.id, user.id, "denied", origin))
+            audit.record(connection, AuditEvent("user.login_refused", user.id, user.id, result="denied", origin=origin))
         raise AccountBanned
     with database.write() as connection:
         sign_in = open_session(connection, user, ttl_s=refresh_ttl_s, origin=origin)

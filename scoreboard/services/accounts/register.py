@@ -38,7 +38,7 @@ def register(
     password_hash = passwords.hash(password)
     try:
         with database.write() as connection:
-            user = _insert(connection, name, email, password_hash, Role.USER)
+            user = _insert(connection, name=name, email=email, password_hash=password_hash, role=Role.USER)
             users.note_standing(connection, user.id)
             sign_in = open_session(connection, user, ttl_s=refresh_ttl_s, origin=origin)
             audit.record(connection, AuditEvent("user.registered", user.id, user.id, origin=origin))
@@ -59,7 +59,7 @@ def create_staff(
     password_hash = passwords.hash(password)
     try:
         with database.write() as connection:
-            user = _insert(connection, name, email, password_hash, role)
+            user = _insert(connection, name=name, email=email, password_hash=password_hash, role=role)
             details = {"role": role.value}
             audit.record(connection, AuditEvent("user.registered", None, user.id, details=details))
     except sa.exc.IntegrityError as error:
@@ -71,7 +71,7 @@ def has_role(database: Database, username: str, role: Role) -> bool:
     """Whether there is an account of this name with this role."""
     with database.read() as connection:
         found = users.get_credentials(connection, name_keys(username))
-    return found is not None and found[0].role is role
+    return found is not None and found.user.role is role
 
 
 def _checked_name(username: str, password: str) -> str:
@@ -90,10 +90,10 @@ def _checked_name(username: str, password: str) -> str:
     return name
 
 
-def _insert(connection: sa.Connection, name: str, email: str | None, password_hash: str, role: Role) -> User:
+def _insert(connection: sa.Connection, *, name: str, email: str | None, password_hash: str, role: Role) -> User:
     key = username_key(name)
     # Earlier releases stored what isn't drawn with the key. There will be no more of those, so looking is enough.
-    earlier = [each for each in name_keys(name) if each != key]
+    earlier = [name_key for name_key in name_keys(name) if name_key != key]
     if earlier and users.get_credentials(connection, earlier) is not None:
         raise UsernameTaken
     return users.insert_user(

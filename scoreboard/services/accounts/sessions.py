@@ -58,25 +58,25 @@ def refresh_session(
         caller, is_alive = found
         if caller.status is Status.BANNED:
             raise AccountBanned
-        is_rotated = sessions.rotate(connection, session_id, refresh_id, new_refresh_id, ttl_s)
+        is_rotated = sessions.rotate(
+            connection, session_id, old_refresh_id=refresh_id, new_refresh_id=new_refresh_id, ttl_s=ttl_s
+        )
         if is_rotated:
             user = users.get_user(connection, caller.user_id)
             assert user is not None
             return SignIn(user, session_id, new_refresh_id)
         if is_alive:
             sessions.revoke(connection, session_id, "reuse")
-            audit.record(
-                connection,
-                AuditEvent(
-                    "token.reused",
-                    caller.user_id,
-                    caller.user_id,
-                    "denied",
-                    origin,
-                    0.9,
-                    {"sessionId": str(session_id)},
-                ),
+            reused = AuditEvent(
+                "token.reused",
+                caller.user_id,
+                caller.user_id,
+                result="denied",
+                origin=origin,
+                risk=0.9,
+                details={"sessionId": str(session_id)},
             )
+            audit.record(connection, reused)
     publish_quietly(events, [session_ended(session_id)])
     raise InvalidToken
 
@@ -92,7 +92,7 @@ def log_out(database: Database, events: EventLog, *, caller: Caller, origin: Ori
 def identify(lookup: CallerLookup, session_id: UUID, user_id: UUID) -> Caller:
     """The living caller behind a verified token. Raises InvalidToken, AccountBanned and what ``lookup`` raises."""
     found = lookup.find(session_id)
-    if found is None or found[0].user_id != user_id:
+    if found is None or found.caller.user_id != user_id:
         raise InvalidToken
     caller, is_alive = found
     if caller.status is Status.BANNED:

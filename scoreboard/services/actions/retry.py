@@ -23,12 +23,12 @@ def retry_failed(database: Database) -> int:
     retried = 0
     while True:
         with database.write() as connection:
-            found = actions.reopen_failed(connection, before=now, limit=_BATCH)
+            reopened = actions.reopen_failed(connection, before=now, limit=_BATCH)
             events = [
-                AuditEvent("action.retried", None, user_id, details={"actionId": str(action_id)})
-                for action_id, user_id in found
+                AuditEvent("action.retried", None, action.user_id, details={"actionId": str(action.action_id)})
+                for action in reopened
             ]
             audit.record(connection, *events)
-        retried += len(found)
-        if len(found) < _BATCH:
+        retried += len(reopened)
+        if len(reopened) < _BATCH:
             return retried
