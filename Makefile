@@ -64,7 +64,7 @@ mutations: $(DEV_INSTALLED)
 # servers that are killed. Debian 13: make TEST_SERVERS="postgresql-17 valkey-8" test-debian
 TEST_SERVERS ?= postgresql-15 redis-7
 DEBIAN_STORES := backlog caller_lookup hub intake left_behind limits lock_order migrations prepared publish_interface \
-	read_board releases settling standings
+	read_board releases settling standings statements
 # What a Redis of Debian's can be besides: a replica and back, full, of few rights, behind TLS, an older copy of itself.
 DEBIAN_REFUSALS := replica full rights_taken
 DEBIAN_TESTS := tests/faults/test_redis_faults.py::test_killed_and_empty \

@@ -36,13 +36,13 @@ def settle(action_ids: list[str]) -> None:
     work = components()
     with metrics.SETTLE_SECONDS.time():
         try:
-            settled = settle_actions(work.database, work.catalogue, [UUID(each) for each in action_ids])
+            settled = settle_actions(work.database, work.catalogue, [UUID(action_id) for action_id in action_ids])
             is_announced = announce(work.database, work.standings, work.events, settled)
         except POSTGRES_UNAVAILABLE as error:
             log.warning("settle_postponed", error=explain(error), actions=len(action_ids))
             metrics.DEGRADED.labels("postgres", "settle").inc(len(action_ids))
             return
-    for state, count in Counter(each.outcome.state for each in settled).items():
+    for state, count in Counter(action.outcome.state for action in settled).items():
         metrics.SETTLED.labels(state).inc(count)
     if not is_announced:
         metrics.UNANNOUNCED.inc()

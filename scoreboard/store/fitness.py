@@ -27,7 +27,7 @@ class DatabaseUnfitError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class DatabaseState:
     """What a database says of itself."""
 
     version: int
@@ -81,12 +81,14 @@ _LOCK_TABLES = sa.text(
 _SPILL = sa.text("SELECT count(*) FROM generate_series(1, 10000)")
 
 
-def read_state(connection: sa.Connection) -> State:
+def read_state(connection: sa.Connection) -> DatabaseState:
     """Raises SQLAlchemy's OperationalError when Postgres is down."""
     tables, rights = zip(*_RIGHTS, strict=True)
     (row,) = _READ_STATE.fetch(connection, tables=list(tables), rights=list(rights))
     revision = connection.execute(_REVISION).scalar() if row.is_migrated else None
-    return State(row.version, row.encoding, row.name, row.is_read_only, revision, tuple(row.missing_rights or ()))
+    return DatabaseState(
+        row.version, row.encoding, row.name, row.is_read_only, revision, tuple(row.missing_rights or ())
+    )
 
 
 def probe_writes(connection: sa.Connection) -> None:
@@ -103,7 +105,7 @@ def probe_writes(connection: sa.Connection) -> None:
             raise
 
 
-def unusable(state: State) -> str | None:
+def unusable(state: DatabaseState) -> str | None:
     """Why not even a migration can be made of this database; None when one can."""
     if state.version < OLDEST_MAJOR:
         return f"PostgreSQL {state.version} is too old: {OLDEST_MAJOR} or later is needed"
@@ -115,7 +117,7 @@ def unusable(state: State) -> str | None:
     return None
 
 
-def misfit(state: State) -> str | None:
+def misfit(state: DatabaseState) -> str | None:
     """Why the service can't work with this database until somebody has mended that; None when it can."""
     if problem := unusable(state):
         return problem

@@ -28,7 +28,7 @@ class PlayersBusyError(Exception):
     """Somebody holds a player's row for longer than any statement of ours: an operator, or a stuck connection."""
 
 
-class Accepted(NamedTuple):
+class AcceptedAction(NamedTuple):
     """An action that waits to be settled; locked."""
 
     id: UUID
@@ -42,7 +42,7 @@ class Accepted(NamedTuple):
     reported_points: int | None
 
 
-class Player(NamedTuple):
+class LockedPlayer(NamedTuple):
     """A player whose actions are being settled, locked, with the latest acceptances; oldest first."""
 
     id: UUID
@@ -62,7 +62,7 @@ class Player(NamedTuple):
 class Judged(NamedTuple):
     """An action's outcome, and its ledger entry if it was applied."""
 
-    action: Accepted
+    action: AcceptedAction
     outcome: Outcome
     entry: LedgerEntry | None
 
@@ -95,24 +95,24 @@ class SettlementRanks(NamedTuple):
     ranks: Sequence[int | None]
 
 
-_LOCK_ACCEPTED = Prepared("lock_accepted", Accepted, begins_transaction=True)
-_LOCK_OLDEST = Prepared("lock_oldest", Accepted, begins_transaction=True)
-_LOCK_PLAYERS = Prepared("lock_players", Player)
-_LOCK_FREE_PLAYERS = Prepared("lock_free_players", Player)
+_LOCK_ACCEPTED = Prepared("lock_accepted", AcceptedAction, begins_transaction=True)
+_LOCK_OLDEST = Prepared("lock_oldest", AcceptedAction, begins_transaction=True)
+_LOCK_PLAYERS = Prepared("lock_players", LockedPlayer)
+_LOCK_FREE_PLAYERS = Prepared("lock_free_players", LockedPlayer)
 _WRITE = Prepared("write_settlement", tuple)
 _FIND_UNANNOUNCED = Statement("find_unannounced", Unannounced)
 _SET_RANKS = Prepared("set_ranks", SettlementRanks)
 _ANNOUNCE = Prepared("announce_settlement", tuple)
 
 
-def lock_accepted(connection: sa.Connection, action_ids: Sequence[UUID]) -> list[Accepted]:
+def lock_accepted(connection: sa.Connection, action_ids: Sequence[UUID]) -> list[AcceptedAction]:
     """Lock those that are still to be settled and not in another worker's hands, in the order of acceptance."""
     return _LOCK_ACCEPTED.fetch(connection, action_ids=uuid_array(action_ids))
 
 
 def lock_oldest(
     connection: sa.Connection, *, older_than_s: float, limit: int, passing_over: Collection[UUID] = ()
-) -> list[Accepted]:
+) -> list[AcceptedAction]:
     """Lock accepted actions that nobody has settled for some seconds, oldest first, skipping those in hand."""
     older_than = timedelta(seconds=older_than_s)
     return _LOCK_OLDEST.fetch(connection, older_than=older_than, limit=limit, passing_over=uuid_array(passing_over))
@@ -120,7 +120,7 @@ def lock_oldest(
 
 def lock_players(
     connection: sa.Connection, user_ids: Sequence[UUID], *, since: datetime, wait_s: float | None
-) -> list[Player]:
+) -> list[LockedPlayer]:
     """Lock these players until the transaction ends, always in id order so that two lockers never deadlock.
 
     With the moments since then at which actions of theirs were accepted. Without ``wait_s`` those in

@@ -16,10 +16,9 @@ from scoreboard.domain.ledger import LedgerEntry
 from scoreboard.domain.rules import Completion, Consequence, History, Rule, Verdict, judge
 from scoreboard.domain.standings import Standing
 from scoreboard.services.actions.catalogue import Catalogue
-from scoreboard.store import settlements
 from scoreboard.store.actions import Outcome
 from scoreboard.store.audit import AuditEvent
-from scoreboard.store.settlements import Accepted, Judged, ScoreChange
+from scoreboard.store.settlements import AcceptedAction, Judged, LockedPlayer, ScoreChange
 from scoreboard.store.signals import SignalRow
 
 log = structlog.get_logger(__name__)
@@ -38,34 +37,34 @@ class Settled(NamedTuple):
     previous: Standing | None = None
 
 
-class _Player:
+class _PlayerState:
     """A locked player's running state within one batch."""
 
     __slots__ = (
-        "hash", "history", "is_changed", "last_action_at", "reached_at", "score", "seq", "status", "total_actions",
-        "user", "version",
+        "hash", "history", "is_changed", "last_action_at", "locked", "reached_at", "score", "seq", "status",
+        "total_actions", "version",
     )  # fmt: skip
 
-    def __init__(self, user: settlements.Player) -> None:
-        self.user = user
-        self.score = user.score
-        self.reached_at = user.score_reached_at
-        self.version = user.standing_version
-        self.seq = user.ledger_seq
-        self.hash = bytes(user.ledger_hash)
-        self.total_actions = user.total_actions
-        self.last_action_at = user.last_action_at
-        self.status = _STATUSES[user.status]
-        self.history = History(user.recent or ())
+    def __init__(self, locked: LockedPlayer) -> None:
+        self.locked = locked
+        self.score = locked.score
+        self.reached_at = locked.score_reached_at
+        self.version = locked.standing_version
+        self.seq = locked.ledger_seq
+        self.hash = bytes(locked.ledger_hash)
+        self.total_actions = locked.total_actions
+        self.last_action_at = locked.last_action_at
+        self.status = _STATUSES[locked.status]
+        self.history = History(locked.recent or ())
         self.is_changed = False
 
-    def apply(self, action: Accepted, increment: int) -> LedgerEntry:
+    def apply(self, action: AcceptedAction, increment: int) -> LedgerEntry:
         """Add a ledger entry; raises ValueError when the score would leave its bounds."""
         assert action.accepted_at is not None
         if self.score + increment > MAX_SAFE_INTEGER:
             raise ValueError("the score would be too large to show exactly")
         entry = ledger.append(
-            user_id=self.user.id,
+            user_id=self.locked.id,
             seq=self.seq,
             previous_score=self.score,
             previous_hash=self.hash,
@@ -92,14 +91,19 @@ class _Player:
 
     @property
     def standing(self) -> Standing:
-        user = self.user
-        is_visible = not (user.is_hidden or self.status is Status.BANNED)
-        return Standing(user.id, user.username, self.score, self.reached_at, self.version, is_visible)
+        return Standing(
+            user_id=self.locked.id,
+            username=self.locked.username,
+            score=self.score,
+            reached_at=self.reached_at,
+            version=self.version,
+            is_visible=not (self.locked.is_hidden or self.status is Status.BANNED),
+        )
 
     @property
     def change(self) -> ScoreChange:
         return ScoreChange(
-            user_id=self.user.id,
+            user_id=self.locked.id,
             score=self.score,
             reached_at=self.reached_at,
             standing_version=self.version,
@@ -128,7 +132,7 @@ class Batch:
     """What one transaction writes: actions in order, each with its judgement, and the players that they change."""
 
     settlement_id: UUID
-    actions: Sequence[Accepted]
+    actions: Sequence[AcceptedAction]
     judgements: Sequence[Judgement]
     changes: Sequence[ScoreChange] = ()
 
@@ -158,30 +162,30 @@ class Batch:
 
 def judge_actions(
     settlement_id: UUID,
-    accepted: Sequence[Accepted],
-    locked: Sequence[settlements.Player],
+    accepted: Sequence[AcceptedAction],
+    locked: Sequence[LockedPlayer],
     *,
     catalogue: Catalogue,
     rules: Sequence[Rule],
 ) -> Batch:
     """Judge actions in order, each upon what the one before it made of its player; one that can't be judged fails."""
-    players = {player.id: _Player(player) for player in locked}
+    players = {player.id: _PlayerState(player) for player in locked}
     judgements = [_judge_or_fail(action, players, catalogue=catalogue, rules=rules) for action in accepted]
     changes = [player.change for player in players.values() if player.is_changed]
     return Batch(settlement_id, accepted, judgements, changes)
 
 
-def fail_actions(settlement_id: UUID, accepted: Sequence[Accepted]) -> Batch:
+def fail_actions(settlement_id: UUID, accepted: Sequence[AcceptedAction]) -> Batch:
     """Settle actions that can't be written in any other way, for an operator to see."""
     return Batch(settlement_id, accepted, [_failed(action) for action in accepted])
 
 
-def _failed(action: Accepted) -> Judgement:
+def _failed(action: AcceptedAction) -> Judgement:
     return Judgement(Outcome(action.id, State.FAILED, "INTERNAL_ERROR", None))
 
 
 def _judge_or_fail(
-    action: Accepted, players: Mapping[UUID, _Player], *, catalogue: Catalogue, rules: Sequence[Rule]
+    action: AcceptedAction, players: Mapping[UUID, _PlayerState], *, catalogue: Catalogue, rules: Sequence[Rule]
 ) -> Judgement:
     try:
         return _judge(action, players[action.user_id], catalogue=catalogue, rules=rules)
@@ -190,7 +194,7 @@ def _judge_or_fail(
         return _failed(action)
 
 
-def _judge(action: Accepted, player: _Player, *, catalogue: Catalogue, rules: Sequence[Rule]) -> Judgement:
+def _judge(action: AcceptedAction, player: _PlayerState, *, catalogue: Catalogue, rules: Sequence[Rule]) -> Judgement:
     """Judge one action and add it to its player's state. Raises LookupError or ValueError when that can't be done."""
     action_type = catalogue.get(action.action_type)
     if action_type is None:
@@ -198,11 +202,11 @@ def _judge(action: Accepted, player: _Player, *, catalogue: Catalogue, rules: Se
     if action.accepted_at is None or action.completion_time_ms is None:
         raise ValueError("accepted without time or claim")
     completion = Completion(
-        action.issued_at,
-        action.accepted_at,
-        action.completion_time_ms,
-        time_at(action_type.min_time, action.metadata),
-        action_type.max_time_ms,
+        issued_at=action.issued_at,
+        accepted_at=action.accepted_at,
+        claimed_ms=action.completion_time_ms,
+        min_time_ms=time_at(action_type.min_time, action.metadata),
+        max_time_ms=action_type.max_time_ms,
     )
     verdict = judge(completion, player.history, rules)
     increment = points_for(action_type, action.metadata, action.reported_points, completion.elapsed_ms)
@@ -215,12 +219,12 @@ def _judge(action: Accepted, player: _Player, *, catalogue: Catalogue, rules: Se
     return judgement._replace(signals=signals, audit_events=flagged) if signals or flagged else judgement
 
 
-def _set_aside(action: Accepted, verdict: Verdict) -> Judgement:
+def _set_aside(action: AcceptedAction, verdict: Verdict) -> Judgement:
     state = State.HELD if verdict.consequence is Consequence.HOLD else State.REJECTED
     return Judgement(Outcome(action.id, state, verdict.reason, verdict.risk, reason_details=verdict.details))
 
 
-def _apply(action: Accepted, player: _Player, increment: int, risk: float | None) -> Judgement:
+def _apply(action: AcceptedAction, player: _PlayerState, increment: int, risk: float | None) -> Judgement:
     previous = player.standing
     entry = player.apply(action, increment)
     outcome = Outcome(
@@ -236,6 +240,6 @@ def _apply(action: Accepted, player: _Player, increment: int, risk: float | None
     return Judgement(outcome, entry, previous, player.standing)
 
 
-def _flagged(action: Accepted, verdict: Verdict) -> AuditEvent:
+def _flagged(action: AcceptedAction, verdict: Verdict) -> AuditEvent:
     details = {"actionId": str(action.id), "reason": verdict.reason}
     return AuditEvent("user.flagged", None, action.user_id, risk=verdict.risk, details=details)

@@ -20,7 +20,7 @@ from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.services.actions.judge import Batch, Settled, fail_actions, judge_actions
 from scoreboard.store import audit, settlements, signals
 from scoreboard.store.engine import UNAVAILABLE, Database
-from scoreboard.store.settlements import Accepted, PlayersBusyError
+from scoreboard.store.settlements import AcceptedAction, PlayersBusyError
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +95,7 @@ def settle_oldest(
 def _settle(
     connection: sa.Connection,
     catalogue: Catalogue,
-    accepted: Sequence[Accepted],
+    accepted: Sequence[AcceptedAction],
     rules: Sequence[Rule],
     wait_s: float | None = None,
 ) -> tuple[list[Settled], list[UUID]]:

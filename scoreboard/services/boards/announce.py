@@ -46,9 +46,9 @@ def announce(database: Database, standings: Standings, events: EventLog, settled
     """
     if not settled:
         return True
-    scored = [each for each in settled if each.standing is not None]
+    scored = [action for action in settled if action.standing is not None]
     try:
-        applied = standings.apply([each.standing for each in scored if each.standing])
+        applied = standings.apply([action.standing for action in scored if action.standing])
     except UNAVAILABLE as error:
         return _put_off(database, settled, scored, error)
     ranks = _set_ranks(database, settled, _found_ranks(database, scored, applied))
@@ -58,7 +58,7 @@ def announce(database: Database, standings: Standings, events: EventLog, settled
         log.warning("announce_failed", error=str(error), actions=len(settled))
         return False
     with database.autocommit() as connection:
-        for settlement_id in dict.fromkeys(each.settlement_id for each in settled):
+        for settlement_id in dict.fromkeys(action.settlement_id for action in settled):
             settlements.write_announced(connection, settlement_id)
     return True
 
@@ -78,9 +78,13 @@ def announce_left_behind(
     """
     with database.read() as connection:
         unannounced = settlements.find_unannounced(connection, older_than_s=older_than_s, limit=limit)
-        rows = {each.id: each for found in unannounced for each in actions.get_actions(connection, found.action_ids)}
+        rows = {
+            action.id: action
+            for settlement in unannounced
+            for action in actions.get_actions(connection, settlement.action_ids)
+        }
         players = sorted({row.user_id for row in rows.values()})
-        current = {each.user_id: each for each in users.take_standings(connection, players)}
+        current = {standing.user_id: standing for standing in users.take_standings(connection, players)}
     left_behind = [
         Settled(found.id, row.user_id, outcome_of(row), current[row.user_id] if row.state is State.APPLIED else None)
         for found in unannounced
@@ -94,16 +98,18 @@ def _found_ranks(database: Database, scored: Sequence[Settled], applied: Applied
     if not applied.is_whole:
         return _counted_ranks(database, scored)
     return {
-        each.outcome.action_id: Ranks(move.old_rank, move.new_rank)
-        for each, move in zip(scored, applied.moves, strict=True)
+        action.outcome.action_id: Ranks(move.old_rank, move.new_rank)
+        for action, move in zip(scored, applied.moves, strict=True)
     }
 
 
 def _counted_ranks(database: Database, scored: Sequence[Settled]) -> dict[UUID, Ranks]:
     """The places that the standings before and after have in Postgres now, as far as counting them is affordable."""
     # First all new ranks: of too many, those before are left out.
-    asked: list[tuple[UUID, Standing]] = [(each.outcome.action_id, each.standing) for each in scored if each.standing]
-    before = [(each.outcome.action_id, each.previous) for each in scored if each.previous]
+    asked: list[tuple[UUID, Standing]] = [
+        (action.outcome.action_id, action.standing) for action in scored if action.standing
+    ]
+    before = [(action.outcome.action_id, action.previous) for action in scored if action.previous]
     if not asked:
         return {}
     with database.read() as connection:
@@ -116,8 +122,8 @@ def _counted_ranks(database: Database, scored: Sequence[Settled]) -> dict[UUID, 
 def _set_ranks(database: Database, settled: Sequence[Settled], found: Mapping[UUID, Ranks]) -> dict[UUID, Ranks]:
     """The ranks that hold: those found, or those that another process has set before."""
     by_settlement: dict[UUID, list[UUID]] = {}
-    for each in settled:
-        by_settlement.setdefault(each.settlement_id, []).append(each.outcome.action_id)
+    for action in settled:
+        by_settlement.setdefault(action.settlement_id, []).append(action.outcome.action_id)
     holding: dict[UUID, Ranks] = {}
     with database.autocommit() as connection:
         for settlement_id, action_ids in by_settlement.items():
@@ -133,12 +139,13 @@ def _entries(
 ) -> list[Entry]:
     news = _news(scored, applied)
     private = [
-        _private_entry(each, ranks[each.outcome.action_id], is_news=each.outcome.action_id in news) for each in settled
+        _private_entry(action, ranks[action.outcome.action_id], is_news=action.outcome.action_id in news)
+        for action in settled
     ]
     if not scored:
         return private
-    increments = {each.user_id: each.outcome.score_increment or 0 for each in scored}
-    acting = {each.user_id for each in scored}
+    increments = {action.user_id: action.outcome.score_increment or 0 for action in scored}
+    acting = {action.user_id for action in scored}
     # The acting players' own rank changes are in their private entries already.
     return private + entries_after(applied, increments, told=acting)
 
@@ -147,7 +154,7 @@ def _news(scored: Sequence[Settled], applied: Applied) -> set[UUID]:
     """Actions whose standings changed the board in Redis just now."""
     if not applied.is_whole:
         return set()
-    return {each.outcome.action_id for each, move in zip(scored, applied.moves, strict=True) if move.is_news}
+    return {action.outcome.action_id for action, move in zip(scored, applied.moves, strict=True) if move.is_news}
 
 
 def _private_entry(settled: Settled, ranks: Ranks, *, is_news: bool) -> Entry:

@@ -3,7 +3,7 @@
 -- :user_ids uuid[]
 -- :since timestamptz   from when on the moments of their acceptances are wanted
 --
--- Rows: settlements.Player
+-- Rows: settlements.LockedPlayer
 SELECT id, username, status, is_hidden, score, score_reached_at, standing_version, total_actions, last_action_at,
        ledger_seq, ledger_hash,
        (SELECT array_agg(accepted_at ORDER BY accepted_at) FROM actions

@@ -4,7 +4,7 @@
 -- :limit integer         how many at most
 -- :passing_over uuid[]   actions to leave out
 --
--- Rows: settlements.Accepted
+-- Rows: settlements.AcceptedAction
 SELECT id, user_id, issued_by, action_type, metadata, issued_at, accepted_at, completion_time_ms, reported_points
 FROM actions
 WHERE state = 'accepted' AND accepted_at < now() - :older_than AND id <> ALL (:passing_over)
