@@ -25,7 +25,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
 
 
 class BoundedScheduler(Scheduler):
-    """Keeps its schedule in memory and rings no more when nobody answers: the queue stays bounded."""
+    """Keeps its schedule in memory and sends no more when no worker answers: the queue stays bounded."""
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         try:

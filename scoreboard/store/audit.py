@@ -1,9 +1,9 @@
-"""The audit log: who did what to whom, append-only. ``audit_trail`` reads it."""
+"""The audit log, append-only: actor, event, target. ``audit_trail`` reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -31,6 +31,7 @@ class Origin:
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
     event: str
+    _: KW_ONLY
     actor_id: UUID | None = None
     target_id: UUID | None = None
     result: str = "success"

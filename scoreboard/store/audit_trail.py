@@ -56,7 +56,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """``user_id`` matches whoever acted or was acted upon, ``until`` is exclusive."""
+    """``user_id`` matches actor or target, ``until`` is exclusive."""
 
     event: str | None = None
     user_id: UUID | None = None
@@ -89,7 +89,7 @@ def list_events(
 
 
 def _merged(lists: Sequence[Sequence[_Found]]) -> Iterator[_Found]:
-    """Always the newest of the lists' heads: each list keeps its own order, whatever its times are."""
+    """Always the newest of the lists' heads; each list keeps its own order, even where its times don't."""
     left = [iter(found) for found in lists]
     heads = [next(found, None) for found in left]
     while True:

@@ -44,7 +44,7 @@ class PageRow(NamedTuple):
 _READ_TOTALS = Statement("read_totals", Totals)
 _READ_PAGE = Statement("read_page", PageRow)
 _READ_BOARD_TIME = Statement("read_board_time", tuple)
-_COUNT_PLACES = Statement("count_places", tuple)
+_COUNT_RANKS = Statement("count_ranks", tuple)
 _STREAM_RAW_STANDINGS = Statement("stream_raw_standings", tuple)
 
 
@@ -64,15 +64,15 @@ def read_board(connection: sa.Connection, *, offset: int, limit: int, total: int
     """
     rows = _READ_PAGE.fetch(connection, offset=offset, limit=limit)
     entries = tuple(
-        Entry(offset + place, row.id, row.username, row.score, row.score_reached_at)
-        for place, row in enumerate(rows, start=1)
+        Entry(rank, row.id, row.username, row.score, row.score_reached_at)
+        for rank, row in enumerate(rows, start=offset + 1)
     )
     at: datetime = rows[0].now if rows else _READ_BOARD_TIME.fetch_value(connection)
     return Board(entries, count_players(connection) if total is None else total, microseconds(at))
 
 
 def rank_of(connection: sa.Connection, user_id: UUID) -> int | None:
-    """Place of a player from 1, None when not on the board.
+    """The rank of a player, None when not on the board.
 
     Counts those ahead, so it is linear in the rank: two ranges of the index, because it can't look for an "or".
     """
@@ -85,8 +85,8 @@ def rank_of(connection: sa.Connection, user_id: UUID) -> int | None:
     return connection.execute(sa.select(with_more + with_as_many)).scalar_one() + 1
 
 
-def places_of(connection: sa.Connection, standings: Sequence[Standing], *, walk_max: int) -> list[int | None]:
-    """Which place each of these standings would have today, from 1; None for hidden ones.
+def ranks_of(connection: sa.Connection, standings: Sequence[Standing], *, walk_max: int) -> list[int | None]:
+    """The rank that each of these standings would have today; None for hidden ones.
 
     Counting those ahead takes some 0.1 µs each: at most ``walk_max`` are counted in all, by an estimate of the number
     of accounts, and the standings beyond that get None.
@@ -96,14 +96,14 @@ def places_of(connection: sa.Connection, standings: Sequence[Standing], *, walk_
     asked = [standing for standing in standings if standing.is_visible][:affordable]
     if not asked:
         return [None] * len(standings)
-    rows = _COUNT_PLACES.fetch(
+    rows = _COUNT_RANKS.fetch(
         connection,
         ids=[standing.user_id for standing in asked],
         scores=[standing.score for standing in asked],
         reached_at=[standing.reached_at for standing in asked],
     )
-    places = iter([place for (place,) in rows])
-    return [next(places, None) if standing.is_visible else None for standing in standings]
+    ranks = iter([rank for (rank,) in rows])
+    return [next(ranks, None) if standing.is_visible else None for standing in standings]
 
 
 def _count(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:

@@ -1,7 +1,7 @@
 """One clock for all processes: the database's, carried on by each process' own steady one.
 
-What one process dates another one judges: tokens, tickets, expiry. The clocks of their
-machines may be minutes apart, and may be set while they run; the database's is one.
+One process writes a time, another one compares it: tokens, tickets, expiry. The clocks of their
+machines may be minutes apart, and may be set while they run; the database has one clock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())")
 
 
 class DatabaseClock:
-    """Call it for the time in Unix seconds; nobody waits for Postgres but the first to call.
+    """Call it for the time in Unix seconds; only the first call waits for Postgres.
 
     Until Postgres has answered for the first time it is this machine's own time.
     """

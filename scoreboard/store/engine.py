@@ -28,14 +28,14 @@ register_uuid()  # type: ignore[no-untyped-call]  # its stubs leave it untyped
 # A statement that takes longer is broken: every query of the service is an index
 # lookup or a bounded batch, the largest of a worker or a command.
 STATEMENT_S = 15
-# Somebody waits for those of a request.
+# A client waits for the statements of a request.
 REQUEST_STATEMENT_S = 8
 # Locks are held for milliseconds; five seconds means a frozen peer, and the caller gets a 503 to retry.
 _LOCK_TIMEOUT_S = 5
 _IDLE_IN_TRANSACTION_S = 30
 # A refused write is held against the server for so long: until its next success, or until others have met it too.
 _REMEMBER_REFUSAL_S = 10.0
-# Waiting longer for a free connection than a client waits for us helps nobody.
+# Waiting longer for a free connection than the client waits for its answer is of no use.
 _POOL_TIMEOUT_S = 5
 # TCP gives up on a silent server after idle + interval × count = 25 s instead of two hours.
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}

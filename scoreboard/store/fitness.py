@@ -57,7 +57,7 @@ _RIGHTS = [
 
 
 class StateRow(NamedTuple):
-    """What a database says of itself in one statement, whatever is in it."""
+    """What any database says of itself, also an empty one."""
 
     version: int
     encoding: str
@@ -118,7 +118,7 @@ def unusable(state: DatabaseState) -> str | None:
 
 
 def misfit(state: DatabaseState) -> str | None:
-    """Why the service can't work with this database until somebody has mended that; None when it can."""
+    """Why the service can't work with this database until it is mended; None when it can."""
     if problem := unusable(state):
         return problem
     if state.revision is None or _is_older(state.revision):

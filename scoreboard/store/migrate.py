@@ -72,7 +72,7 @@ def lock_migrators_out(connection: sa.Connection) -> None:
 
 
 def without_queueing(change: Callable[[], Result], wait_s: float, *, pause_s: float = _PAUSE_S) -> Result:
-    """Try a change of tables again until it meets nobody: its locks must be free within half a second each.
+    """Try a change of tables again until nothing is in its way: its locks must be free within half a second each.
 
     Raises what the last try did.
     """

@@ -15,7 +15,7 @@ from sqlalchemy import event
 
 from scoreboard.store.timeouts import CONNECT_S, patience
 
-#: Who is between the service and PostgreSQL: nobody or one who pools by session, or one who pools by transaction.
+#: How a pooler between the service and PostgreSQL hands out connections; ``session`` also without a pooler.
 Pooler = Literal["session", "transaction"]
 
 #: For connections and transactions whose statements find rows by their keys. Left to itself PostgreSQL plans the larger

@@ -169,7 +169,7 @@ class Replica:
         if isinstance(error, DBAPIError) and not error.connection_invalidated and getattr(error.orig, "pgcode", None):
             return
         self._ask_at = self._clock() + ASK_AGAIN_S
-        # The connections in the pool lead to the same server, and would each cost somebody the same wait.
+        # The connections in the pool lead to the same server, and would each cost a caller the same wait.
         self.engine.dispose()
         if not was_away:
             log.warning("replica_away", error=str(error).partition("\n")[0])

@@ -25,7 +25,7 @@ from scoreboard.store.transactions import bound_lock_wait
 
 
 class PlayersBusyError(Exception):
-    """Somebody holds a player's row for longer than any statement of ours: an operator, or a stuck connection."""
+    """A player's row is locked for longer than any of our statements takes: by an operator, or a stuck connection."""
 
 
 class AcceptedAction(NamedTuple):
@@ -113,7 +113,7 @@ def lock_accepted(connection: sa.Connection, action_ids: Sequence[UUID]) -> list
 def lock_oldest(
     connection: sa.Connection, *, older_than_s: float, limit: int, passing_over: Collection[UUID] = ()
 ) -> list[AcceptedAction]:
-    """Lock accepted actions that nobody has settled for some seconds, oldest first, skipping those in hand."""
+    """Lock actions accepted some seconds ago and not settled, oldest first, skipping those that others have locked."""
     older_than = timedelta(seconds=older_than_s)
     return _LOCK_OLDEST.fetch(connection, older_than=older_than, limit=limit, passing_over=uuid_array(passing_over))
 
@@ -123,8 +123,8 @@ def lock_players(
 ) -> list[LockedPlayer]:
     """Lock these players until the transaction ends, always in id order so that two lockers never deadlock.
 
-    With the moments since then at which actions of theirs were accepted. Without ``wait_s`` those in
-    other hands are left out; with it a PlayersBusyError says that one of them was not free in time.
+    ``since`` bounds the acceptances that come with each player. Without ``wait_s``, players that are locked
+    elsewhere are left out. With it, PlayersBusyError says that one of them was not free in time.
     """
     ids = uuid_array(user_ids)
     if wait_s is None:
@@ -195,7 +195,7 @@ def _change_arrays(changes: Sequence[ScoreChange]) -> dict[str, str]:
 
 
 def find_unannounced(connection: sa.Connection, *, older_than_s: float, limit: int) -> list[Unannounced]:
-    """The oldest settlements that nobody has announced for some seconds."""
+    """The oldest settlements that are not announced, settled some seconds ago or earlier."""
     return _FIND_UNANNOUNCED.fetch(connection, older_than=timedelta(seconds=older_than_s), limit=limit)
 
 

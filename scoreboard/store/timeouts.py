@@ -65,7 +65,7 @@ def wait_in_thread(descriptor: int, is_writing: bool, timeout_s: float) -> bool:
 
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Wait for as long, in this thread or greenlet, for each answer: less where somebody waits, more for big work."""
+    """Wait so long for each answer in this thread or greenlet: less while a client waits, more for big work."""
     token = _patience_s.set(seconds)
     try:
         yield

@@ -72,7 +72,8 @@ def busy(database: Database, catalogue: Catalogue) -> tuple[User, User, User]:
         settle(database, catalogue, ann, issued_by=server.id)
         settle(database, catalogue, bob, claimed_ms=60_000)
         with database.write() as connection:
-            audit.record(connection, AuditEvent("score.adjusted", server.id, chance.choice((ann, bob)).id))
+            target = chance.choice((ann, bob))
+            audit.record(connection, AuditEvent("score.adjusted", actor_id=server.id, target_id=target.id))
     return ann, bob, server
 
 
@@ -109,7 +110,8 @@ def test_what_an_earlier_release_settled_is_shown_from_its_rows_alone(database: 
     (action_id,) = settle(database, catalogue, player)
     with database.write() as connection:
         connection.execute(sa.text("UPDATE settlements SET shows_in_audit = false"))
-        audit.record(connection, AuditEvent(APPLIED, player.id, player.id, details={"actionId": str(action_id)}))
+        details = {"actionId": str(action_id)}
+        audit.record(connection, AuditEvent(APPLIED, actor_id=player.id, target_id=player.id, details=details))
     settle(database, catalogue, player)
     for wanted in ({}, {"user_id": player.id}, {"event": APPLIED}):
         shown = read(database, **wanted)

@@ -81,8 +81,8 @@ def test_no_long_statement_stands_in_python(path: Path) -> None:
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_no_sql_stands_beside_the_store(path: Path) -> None:
-    for text, node in literals(path):
-        assert not _SQL.match(text), f"{path}:{node.lineno}"
+    for text, literal in literals(path):
+        assert not _SQL.match(text), f"{path}:{literal.lineno}"
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sa":
             assert node.attr in _OF_SQLALCHEMY, f"{path}:{node.lineno}"

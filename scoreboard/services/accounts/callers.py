@@ -39,7 +39,7 @@ class CallerLookup:
         return self._sessions(session_id)
 
     def remember(self, caller: Caller) -> None:
-        """Keep who this session's caller is now, for ``recall``; the least recently used is forgotten first.
+        """Keep this session's caller for ``recall``; the least recently used one is dropped first.
 
         Not those under special limits: they would be counted before anybody noticed that the limits are over.
         """
@@ -50,7 +50,7 @@ class CallerLookup:
             self._remembered.popitem(last=False)
 
     def recall(self, session_id: UUID) -> Caller | None:
-        """Who it was last time: only for those who let Postgres check that it is still true, with what they write."""
+        """The caller as last seen; only for operations whose own statement rechecks it."""
         caller = self._remembered.get(session_id)
         if caller is not None:
             try:

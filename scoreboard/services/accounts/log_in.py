@@ -25,16 +25,17 @@ def log_in(
     user = found.user if found else None
     if not passwords.verify(found.password_hash if found else None, password) or user is None:
         with database.write() as connection:
-            target = user.id if user else None
-            audit.record(
-                connection, AuditEvent("user.login_failed", None, target, result="denied", origin=origin, risk=0.2)
-            )
+            target_id = user.id if user else None
+            failed = AuditEvent("user.login_failed", target_id=target_id, result="denied", origin=origin, risk=0.2)
+            audit.record(connection, failed)
         raise InvalidCredentials
     if user.is_banned:
+        refused = AuditEvent("user.login_refused", actor_id=user.id, target_id=user.id, result="denied", origin=origin)
         with database.write() as connection:
-            audit.record(connection, AuditEvent("user.login_refused", user.id, user.id, result="denied", origin=origin))
+            audit.record(connection, refused)
         raise AccountBanned
     with database.write() as connection:
         sign_in = open_session(connection, user, ttl_s=refresh_ttl_s, origin=origin)
-        audit.record(connection, AuditEvent("user.logged_in", user.id, user.id, origin=origin))
+        logged_in = AuditEvent("user.logged_in", actor_id=user.id, target_id=user.id, origin=origin)
+        audit.record(connection, logged_in)
     return sign_in

@@ -41,7 +41,8 @@ def register(
             user = _insert(connection, name=name, email=email, password_hash=password_hash, role=Role.USER)
             users.note_standing(connection, user.id)
             sign_in = open_session(connection, user, ttl_s=refresh_ttl_s, origin=origin)
-            audit.record(connection, AuditEvent("user.registered", user.id, user.id, origin=origin))
+            registered = AuditEvent("user.registered", actor_id=user.id, target_id=user.id, origin=origin)
+            audit.record(connection, registered)
     except sa.exc.IntegrityError as error:
         raise _taken(error) from None
     publish_standing(database, standings, events, user.id)
@@ -61,7 +62,7 @@ def create_staff(
         with database.write() as connection:
             user = _insert(connection, name=name, email=email, password_hash=password_hash, role=role)
             details = {"role": role.value}
-            audit.record(connection, AuditEvent("user.registered", None, user.id, details=details))
+            audit.record(connection, AuditEvent("user.registered", target_id=user.id, details=details))
     except sa.exc.IntegrityError as error:
         raise _taken(error) from None
     return user

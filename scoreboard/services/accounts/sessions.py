@@ -69,8 +69,8 @@ def refresh_session(
             sessions.revoke(connection, session_id, "reuse")
             reused = AuditEvent(
                 "token.reused",
-                caller.user_id,
-                caller.user_id,
+                actor_id=caller.user_id,
+                target_id=caller.user_id,
                 result="denied",
                 origin=origin,
                 risk=0.9,
@@ -85,7 +85,8 @@ def log_out(database: Database, events: EventLog, *, caller: Caller, origin: Ori
     """End this session at once: its tokens die, its streams close."""
     with database.write() as connection:
         sessions.revoke(connection, caller.session_id, "logout")
-        audit.record(connection, AuditEvent("user.logged_out", caller.user_id, caller.user_id, origin=origin))
+        logged_out = AuditEvent("user.logged_out", actor_id=caller.user_id, target_id=caller.user_id, origin=origin)
+        audit.record(connection, logged_out)
     publish_quietly(events, [session_ended(caller.session_id)])
 
 

@@ -104,7 +104,16 @@ def _check_token_and_proof(
         # Kept as evidence: one is a bug in a game, many are somebody trying keys.
         with database.write() as connection:
             details = {"actionId": str(completion.action_id)}
-            audit.record(connection, AuditEvent("action.token_refused", player, player, "denied", origin, 0.3, details))
+            refused = AuditEvent(
+                "action.token_refused",
+                actor_id=player,
+                target_id=player,
+                result="denied",
+                origin=origin,
+                risk=0.3,
+                details=details,
+            )
+            audit.record(connection, refused)
         raise
     action_type = catalogue.get(claims.action_type)
     if action_type is not None:

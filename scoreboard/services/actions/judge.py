@@ -33,7 +33,7 @@ class Settled(NamedTuple):
     user_id: UUID
     outcome: Outcome
     standing: Standing | None
-    # Before it; unknown to those who tell of what another process has settled.
+    # Before it; None for what another process has settled.
     previous: Standing | None = None
 
 
@@ -242,4 +242,4 @@ def _apply(action: AcceptedAction, player: _PlayerState, increment: int, risk: f
 
 def _flagged(action: AcceptedAction, verdict: Verdict) -> AuditEvent:
     details = {"actionId": str(action.id), "reason": verdict.reason}
-    return AuditEvent("user.flagged", None, action.user_id, risk=verdict.risk, details=details)
+    return AuditEvent("user.flagged", target_id=action.user_id, risk=verdict.risk, details=details)

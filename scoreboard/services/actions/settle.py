@@ -24,7 +24,7 @@ from scoreboard.store.settlements import AcceptedAction, PlayersBusyError
 
 log = structlog.get_logger(__name__)
 
-# Another worker holds a player for some 0.3 s at most. Who holds one for longer is no worker, and not waited for.
+# Another worker holds a player for some 0.3 s at most. A longer lock is not a worker's, and not waited for.
 _BUSY_WAIT_S = 0.5
 #: What is wrong with a row, and not with the server: Postgres refuses it, or the driver a value in it.
 _REFUSED = (SQLAlchemyError, ValueError, TypeError)
@@ -44,10 +44,10 @@ class SettledOldest(NamedTuple):
 def settle_actions(
     database: Database, catalogue: Catalogue, action_ids: Sequence[UUID], rules: Sequence[Rule] = RULES
 ) -> list[Settled]:
-    """Settle those of the actions that are accepted and in nobody else's hands; committed when this returns.
+    """Settle those of the actions that are accepted and not locked by another worker; committed when this returns.
 
-    An action that can't be settled ends as ``failed`` and holds up nobody else; nor does one
-    whose player somebody else has locked: it is waited for last, for a moment, and left to the sweep.
+    An action that can't be settled ends as ``failed`` and does not delay the others. An action whose player
+    is locked elsewhere comes last, is waited for for a moment, and is left to the sweep.
     Raises SQLAlchemy's OperationalError when Postgres is down; then nothing has
     changed, or some of them have been settled.
     """
@@ -72,7 +72,7 @@ def settle_oldest(
     rules: Sequence[Rule] = RULES,
     passing_over: Collection[UUID] = (),
 ) -> SettledOldest:
-    """Settle the oldest accepted actions that are in nobody else's hands, as ``settle_actions`` does.
+    """Settle the oldest accepted actions that no other worker has locked, as ``settle_actions`` does.
 
     Those in ``passing_over`` are not looked at. Fewer than ``limit`` are claimed when there are no more.
     """
@@ -117,7 +117,7 @@ def _settle_busy(
 ) -> list[Settled]:
     """Settle actions whose players were in other hands a moment ago, most likely another worker's.
 
-    Those who are not free within a moment are left alone once more.
+    Actions of players that stay locked are left alone once more.
     """
     if not action_ids:
         return []
@@ -158,7 +158,7 @@ def _fail(database: Database, action_id: UUID) -> list[Settled]:
     except UNAVAILABLE:
         raise
     except _REFUSED as error:
-        # It stays accepted, and shows as the oldest that is unsettled, until somebody sees to the database.
+        # It stays accepted, and shows as the oldest that is unsettled, until the database is mended.
         log.error("action_stuck", action_id=str(action_id), error=str(error).splitlines()[0])
         return []
 

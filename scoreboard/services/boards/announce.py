@@ -104,8 +104,8 @@ def _found_ranks(database: Database, scored: Sequence[Settled], applied: Applied
 
 
 def _counted_ranks(database: Database, scored: Sequence[Settled]) -> dict[UUID, Ranks]:
-    """The places that the standings before and after have in Postgres now, as far as counting them is affordable."""
-    # First all new ranks: of too many, those before are left out.
+    """The ranks that the standings before and after have in Postgres now, as far as counting them is affordable."""
+    # The new ranks come first: of too many standings, the previous ones are left out.
     asked: list[tuple[UUID, Standing]] = [
         (action.outcome.action_id, action.standing) for action in scored if action.standing
     ]
@@ -113,7 +113,7 @@ def _counted_ranks(database: Database, scored: Sequence[Settled]) -> dict[UUID, 
     if not asked:
         return {}
     with database.read() as connection:
-        found = board.places_of(connection, [standing for _, standing in asked + before], walk_max=_WALK_MAX)
+        found = board.ranks_of(connection, [standing for _, standing in asked + before], walk_max=_WALK_MAX)
     ranks = {action_id: rank for (action_id, _), rank in zip(asked, found, strict=False)}
     previous = {action_id: rank for (action_id, _), rank in zip(before, found[len(asked) :], strict=True)}
     return {action_id: Ranks(previous.get(action_id), rank) for action_id, rank in ranks.items()}

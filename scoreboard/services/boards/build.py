@@ -115,7 +115,7 @@ def _is_off(database: Database, standings: Standings) -> bool:
 
 @contextmanager
 def _only_one(database: Database, wait_s: float) -> Iterator[sa.Connection]:
-    """Hold the rebuilder's lock; it ends with the transaction, so a killed rebuilder holds nobody up."""
+    """Hold the rebuilder's lock; it ends with the transaction, so a killed rebuilder does not block the next one."""
     with database.read() as connection:
         give_up_at = time.monotonic() + wait_s
         while not try_lock(connection, _LOCK):

@@ -22,7 +22,7 @@ def order_rebuild(
     with database.write() as connection:
         if request is not None and idempotency.claim(connection, request) is not None:
             return
-        audit.record(connection, AuditEvent("leaderboard.rebuild_requested", admin.user_id, origin=origin))
+        audit.record(connection, AuditEvent("leaderboard.rebuild_requested", actor_id=admin.user_id, origin=origin))
         if request is not None:
             idempotency.keep_answer(connection, request, {})
         send()

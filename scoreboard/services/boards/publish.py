@@ -83,7 +83,7 @@ def _score_entry(note: StandingNote, applied: Applied) -> Entry:
 
 
 def entries_after(applied: Applied, increments: Mapping[UUID, int], *, told: Collection[UUID] = ()) -> list[Entry]:
-    """What a batch of standings means to those who watch: everybody's new ranks and the board itself.
+    """The events of a batch of standings: new ranks of all players that moved, and the board itself.
 
     ``increments`` says by how much each player's score changed; those ``told`` have heard of their own rank.
     """

@@ -24,10 +24,10 @@ from scoreboard.store.engine import Database
 log = structlog.get_logger(__name__)
 
 # Postgres finds a rank, or rows far down, by walking its index: 0.1 µs a player, 0.1 s at the end of a million. Two
-# at a time in a process keep it from drowning while Redis is away; who waits five seconds is told to come back.
+# at a time in a process keep it from overload while Redis is away; a caller that waited five seconds gets a 503.
 _WALKS_AT_ONCE = 2
 _WAIT_S = 5.0
-# Short reads leave most of a process' connections to those who write, and don't open them all at once.
+# Short reads leave most of a process' connections to writers, and don't open them all at once.
 _READS_AT_ONCE = 3
 # Rows from here on count as far down.
 _FAR_DOWN = 1_000
@@ -72,7 +72,7 @@ class PlayerCount:
         now = self._clock()
         if now >= self._due_at and self._counting.acquire(blocking=now >= self._stale_at):
             try:
-                # Who has waited finds it done.
+                # A caller that waited finds it done.
                 if self._clock() >= self._due_at:
                     self._count(count)
             finally:
@@ -80,7 +80,7 @@ class PlayerCount:
         return self._players
 
     def note(self, players: int) -> None:
-        """What Redis says: on a big board nobody has to count, or to wait for it, right after Redis is gone."""
+        """Take the number from Redis: a big board needs no count right after Redis is gone."""
         now = self._clock()
         self._players = players
         self._due_at = now + _COUNT_AGE_MAX_S if players >= _MANY_PLAYERS else now

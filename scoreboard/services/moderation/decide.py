@@ -152,4 +152,11 @@ class Moderation:
 
     def _audit(self, connection: sa.Connection, event: str, user_id: UUID, reason: str, **details: object) -> None:
         told = {"reason": reason, **details}
-        audit.record(connection, AuditEvent(event, self.admin.user_id, user_id, origin=self.origin, details=told))
+        audited = AuditEvent(
+            event,
+            actor_id=self.admin.user_id,
+            target_id=user_id,
+            origin=self.origin,
+            details=told,
+        )
+        audit.record(connection, audited)

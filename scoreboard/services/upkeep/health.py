@@ -22,7 +22,7 @@ from scoreboard.store.replica import Replica, read_written
 from scoreboard.store.timeouts import patience
 
 _WORKER_SEEN = "sb:worker:seen"
-# Workers sweep every two seconds; after so long without one, nobody is working.
+# Workers sweep every two seconds; after so long without one, no worker is there.
 WORKER_SILENT_S = 15
 # An accepted action older than this says that the workers don't keep up.
 _UNSETTLED_LATE_S = 30
@@ -140,7 +140,7 @@ def read_backlog(database: Database) -> actions.Backlog:
 
 
 def _postgres(database: Database) -> tuple[Part, bool]:
-    """The part, and whether somebody has to mend the database, rather than wait for it."""
+    """The part, and whether the database has to be mended: waiting for it does not help."""
     started_at = time.perf_counter()
     try:
         with patience(_HEALTH_S), database.read() as connection:

@@ -1,4 +1,4 @@
--- The oldest settlements that nobody has announced for some seconds.
+-- The oldest settlements that are not announced yet, settled some seconds ago or earlier.
 --
 -- :older_than interval   since they were settled
 -- :limit integer         how many at most

@@ -24,7 +24,7 @@ wanted AS (
          AS new (session_id, caller_id, role, status, id, user_id, issued_by, action_type, metadata, token_hash, ttl_s,
                  place)
     WHERE (
-        -- The caller is still who they were taken for; looked up row by row, whatever the planner thinks of the tables.
+        -- The session lives, and account, role and status of the caller are unchanged. Looked up row by row.
         SELECT users.id = new.caller_id AND users.role = new.role AND users.status = new.status
                AND sessions.revoked_at IS NULL AND sessions.expires_at > now()
         FROM sessions JOIN users ON users.id = sessions.user_id

@@ -1,4 +1,4 @@
--- Lock those of these players that nobody else has locked, until the transaction ends; waits for none.
+-- Lock these players until the transaction ends, except those that another transaction has locked.
 --
 -- :user_ids uuid[]
 -- :since timestamptz   from when on the moments of their acceptances are wanted

@@ -1,12 +1,12 @@
--- The place from 1 that each of these standings would have among the others today, in their order.
+-- The rank that each of these standings would have among the others today, in their order.
 --
--- Two ranges of the index for each, as it can't look for an "or". Linear in the places.
+-- Two ranges of the index for each, as it can't look for an "or". Linear in the ranks.
 --
 -- :ids uuid[]
 -- :scores bigint[]
 -- :reached_at timestamptz[]
 --
--- Rows: one per standing, with its place
+-- Rows: one per standing, with its rank
 SELECT (SELECT count(*) FROM users WHERE status <> 'banned' AND NOT is_hidden AND score > asked.score
         AND id <> asked.id)
        + (SELECT count(*) FROM users WHERE status <> 'banned' AND NOT is_hidden AND score = asked.score
