@@ -77,8 +77,8 @@ MUTATIONS = (
         "token-once",
         "the state as guard of accepting: a token is good for any number of completions",
         (
-            Edit(f"{STORE}/sql/accept_actions.sql", "AND state = 'issued' ORDER BY id", "ORDER BY id"),
-            Edit(f"{STORE}/sql/accept_actions.sql", "AND actions.state = 'issued' AND", "AND"),
+            Edit(f"{STORE}/sql/accept_actions.sql", "AND state || '' = 'issued' ORDER BY id", "ORDER BY id"),
+            Edit(f"{STORE}/sql/accept_actions.sql", "AND actions.state || '' = 'issued' AND", "AND"),
         ),
         (f"{TESTS}/test_intake.py::test_only_what_matches_is_accepted",),
     ),
