@@ -32,7 +32,7 @@ _LAST_ID = UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AuditPosition:
     """Where a page ended in each of the lists; what comes later is older."""
 
     row_id: int = 2**63 - 1
@@ -46,7 +46,7 @@ class Place:
         return self.row_id, microseconds(self.settled_at), self.settlement_id.hex, self.nth, self.seq
 
     @classmethod
-    def of_parts(cls, row_id: int, settled_at: int, settlement_id: str, nth: int, seq: int) -> Place:
+    def of_parts(cls, row_id: int, settled_at: int, settlement_id: str, nth: int, seq: int) -> AuditPosition:
         """Raises ValueError for parts that are none of ``as_parts``."""
         try:
             return cls(row_id, from_microseconds(settled_at), UUID(settlement_id), nth, seq)
@@ -64,25 +64,32 @@ class AuditFilter:
     until: datetime | None = None
 
 
-# An event with the place behind it, in its own list.
+class ListedEvent(NamedTuple):
+    """An event, and the position behind it."""
+
+    event: AuditEvent
+    position: AuditPosition
+
+
+# An event, and the fields of the position behind it in its own list.
 _Found = tuple[AuditEvent, dict[str, Any]]
 
 
 def list_events(
-    connection: sa.Connection, wanted: AuditFilter, *, after: Place | None, limit: int
-) -> list[tuple[AuditEvent, Place]]:
-    """Newest first, each with the place behind it."""
-    place = after or Place()
-    lists: list[Sequence[_Found]] = [_rows(connection, wanted, place, limit)]
+    connection: sa.Connection, wanted: AuditFilter, *, after: AuditPosition | None, limit: int
+) -> list[ListedEvent]:
+    """Newest first."""
+    position = after or AuditPosition()
+    lists: list[Sequence[_Found]] = [_rows(connection, wanted, position, limit)]
     if wanted.event in (None, APPLIED):
         lists += [
             [(action.event, action.behind) for action in applied]
-            for applied in _applied(connection, wanted, place, limit)
+            for applied in _applied(connection, wanted, position, limit)
         ]
     events = []
     for event, behind in _merged(lists):
-        place = replace(place, **behind)
-        events.append((event, place))
+        position = replace(position, **behind)
+        events.append(ListedEvent(event, position))
         if len(events) == limit:
             break
     return events
@@ -104,8 +111,8 @@ def _merged(lists: Sequence[Sequence[_Found]]) -> Iterator[_Found]:
         heads[nth] = next(left[nth], None)
 
 
-def _rows(connection: sa.Connection, wanted: AuditFilter, place: Place, limit: int) -> list[_Found]:
-    query = sa.select(audit_log).where(audit_log.c.id < place.row_id).order_by(audit_log.c.id.desc()).limit(limit)
+def _rows(connection: sa.Connection, wanted: AuditFilter, position: AuditPosition, limit: int) -> list[_Found]:
+    query = sa.select(audit_log).where(audit_log.c.id < position.row_id).order_by(audit_log.c.id.desc()).limit(limit)
     if wanted.event:
         query = query.where(audit_log.c.event == wanted.event)
     if wanted.user_id:
@@ -153,7 +160,7 @@ class AppliedAction(NamedTuple):
 
     @property
     def behind(self) -> dict[str, Any]:
-        """The fields of the place behind it."""
+        """The fields of the position behind it."""
         if self.seq is not None:
             return {"seq": self.seq}
         return {"settled_at": self.settled_at, "settlement_id": self.settlement_id, "nth": self.nth}
@@ -184,7 +191,7 @@ _LIST_OF_PLAYER = Statement("list_applied_of_player", AppliedAction)
 
 
 def _applied(
-    connection: sa.Connection, wanted: AuditFilter, place: Place, limit: int
+    connection: sa.Connection, wanted: AuditFilter, position: AuditPosition, limit: int
 ) -> Iterator[Sequence[AppliedAction]]:
     """The lists that hold the wanted ones."""
     page: dict[str, object] = {
@@ -192,9 +199,9 @@ def _applied(
         "until": wanted.until or _FAR_AHEAD,
         "limit": limit,
     }
-    settlement = {"settled_at": place.settled_at, "settlement_id": place.settlement_id, "nth": place.nth}
+    settlement = {"settled_at": position.settled_at, "settlement_id": position.settlement_id, "nth": position.nth}
     if wanted.user_id is None:
         yield _LIST_ALL.fetch(connection, **page, **settlement)
     else:
         yield _LIST_BY_GAME_SERVER.fetch(connection, user_id=wanted.user_id, **page, **settlement)
-        yield _LIST_OF_PLAYER.fetch(connection, user_id=wanted.user_id, seq=place.seq, **page)
+        yield _LIST_OF_PLAYER.fetch(connection, user_id=wanted.user_id, seq=position.seq, **page)

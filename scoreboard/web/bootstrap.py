@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, cast
-from uuid import UUID
 
 import redis
 from celery import Celery
@@ -28,13 +27,13 @@ from scoreboard.live.stream.stream_slots import StreamSlots
 from scoreboard.metric_values import BOOK
 from scoreboard.services.accounts.callers import CallerLookup
 from scoreboard.services.accounts.passwords import Passwords, Runner, run_here
+from scoreboard.services.accounts.sessions import find_alive_sessions
 from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
 from scoreboard.services.actions.complete import ActionCompletion
 from scoreboard.services.actions.intake import Intake
 from scoreboard.services.actions.tokens import TokenBox
 from scoreboard.services.boards.read import BoardReader
 from scoreboard.services.upkeep.health import BoardWatch
-from scoreboard.store import sessions
 from scoreboard.store.clock import DatabaseClock
 from scoreboard.store.engine import REQUEST_STATEMENT_S, Database, make_engine
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
@@ -162,16 +161,12 @@ def _make_database(settings: Settings) -> Database:
 def _make_hub(settings: Settings, database: Database, board: BoardReader) -> Hub:
     assert settings.redis_url is not None
 
-    def find_alive(session_ids: Collection[UUID]) -> set[UUID]:
-        with database.read() as connection:
-            return sessions.find_alive(connection, session_ids)
-
     # A client of its own: its blocking reads may last longer than an ordinary command.
     reader = EventLog(make_client(settings.redis_url, timeout_s=5.0, max_connections=2, is_blocking=True))
     return Hub(
         reader,
         read_top=board.read_top,
-        find_alive=find_alive,
+        find_alive=partial(find_alive_sessions, database),
         interval_s=settings.broadcast_interval_ms / 1000,
         heartbeat_s=settings.heartbeat_s,
         unavailable=POSTGRES_UNAVAILABLE,

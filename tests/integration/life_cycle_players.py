@@ -124,7 +124,7 @@ class PlayerSteps(RuleBasedStateMachine):
             player.note()
             self._publish_note(player, is_up=is_up)
             SEEN[act] += 1
-        assert changed.status == player.status
+        assert changed["status"] == player.status
 
     @rule(
         player=players,

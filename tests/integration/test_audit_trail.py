@@ -13,7 +13,7 @@ from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.services.actions.settle import settle_actions
 from scoreboard.store import audit
 from scoreboard.store.audit import AuditEvent, Origin
-from scoreboard.store.audit_trail import APPLIED, AuditFilter, Place, list_events
+from scoreboard.store.audit_trail import APPLIED, AuditFilter, AuditPosition, list_events
 from scoreboard.store.engine import Database
 from scoreboard.store.users import User
 from tests.integration.conftest import Accepted, add_accepted, add_user
@@ -22,14 +22,14 @@ from tests.integration.conftest import Accepted, add_accepted, add_user
 def read(database: Database, limit: int = 1_000, **wanted: object) -> list[AuditEvent]:
     """All pages of that length, each behind the cursor of the one before."""
     found: list[AuditEvent] = []
-    place: Place | None = None
+    place: AuditPosition | None = None
     while True:
         with database.read() as connection:
             page = list_events(connection, AuditFilter(**wanted), after=place, limit=limit)  # type: ignore[arg-type]
         found += [event for event, _ in page]
         if len(page) < limit:
             return found
-        place = Place.of_parts(*page[-1][1].as_parts())
+        place = AuditPosition.of_parts(*page[-1].position.as_parts())
 
 
 def settle(database: Database, catalogue: Catalogue, *players: User, **how: object) -> list[UUID]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -88,6 +89,12 @@ def log_out(database: Database, events: EventLog, *, caller: Caller, origin: Ori
         logged_out = AuditEvent("user.logged_out", actor_id=caller.user_id, target_id=caller.user_id, origin=origin)
         audit.record(connection, logged_out)
     publish_quietly(events, [session_ended(caller.session_id)])
+
+
+def find_alive_sessions(database: Database, session_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the sessions that live, of accounts that aren't banned."""
+    with database.read() as connection:
+        return sessions.find_alive(connection, session_ids)
 
 
 def identify(lookup: CallerLookup, session_id: UUID, user_id: UUID) -> Caller:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import partial
 from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, Response
 
 from scoreboard.domain import errors
-from scoreboard.domain.accounts import Status, name_keys
+from scoreboard.domain.accounts import Status
 from scoreboard.domain.standings import iso
 from scoreboard.live.queue.app import request_rebuild
 from scoreboard.services.accounts.account import show_account
 from scoreboard.services.boards.order_build import order_rebuild
 from scoreboard.services.moderation.decide import Moderation
+from scoreboard.services.moderation.read import read_account, read_audit_log, search_accounts
 from scoreboard.services.upkeep.health import count_accounts, read_backlog
-from scoreboard.store import users
 from scoreboard.store.audit import AuditEvent
-from scoreboard.store.audit_trail import AuditFilter, Place, list_events
+from scoreboard.store.audit_trail import AuditFilter, AuditPosition
 from scoreboard.web.api import requests, responses
 from scoreboard.web.api.answers import answer
 from scoreboard.web.api.cursors import decode_cursor, encode_cursor
@@ -45,21 +44,20 @@ _MEASURE: dict[str, Any] = {
 def search(call: Call[None, requests.UsersQuery]) -> Response:
     """Newest first; `q` is part of a name or an e-mail address."""
     cursor = decode_cursor(call.query.cursor, [str, str])
-    question = partial(
-        users.search_users,
-        texts=name_keys(call.query.q) if call.query.q else [],
+    found = search_accounts(
+        current_components().database,
+        text=call.query.q,
         status=Status(call.query.status) if call.query.status else None,
-        before=_place(cursor),
+        before=_last_seen(cursor),
         limit=call.query.limit + 1,
     )
-    found = current_components().database.read_stale(question)
     page = found[: call.query.limit]
     more = len(found) > call.query.limit
     next_cursor = encode_cursor(page[-1].created_at.isoformat(), page[-1].id.hex) if more else None
     return answer({"items": [show_account(user) for user in page], "nextCursor": next_cursor})
 
 
-def _place(cursor: list[int | str] | None) -> tuple[datetime, UUID] | None:
+def _last_seen(cursor: list[int | str] | None) -> tuple[datetime, UUID] | None:
     if cursor is None:
         return None
     try:
@@ -71,11 +69,7 @@ def _place(cursor: list[int | str] | None) -> tuple[datetime, UUID] | None:
 @blueprint.get("/users/<uuid:user_id>")
 @serves(Operation("One account", access=Access.ADMIN, answer=responses.AdminUser, errors=[errors.NotFound]))
 def show_user(call: BareCall) -> Response:
-    with current_components().database.read() as connection:
-        user = users.get_user(connection, call.arguments["user_id"])
-    if user is None:
-        raise errors.NotFound("There is no such account.")
-    return answer(show_account(user))
+    return answer(show_account(read_account(current_components().database, call.arguments["user_id"])))
 
 
 @blueprint.post("/users/<uuid:user_id>/ban")
@@ -120,20 +114,18 @@ def adjust(call: Call[requests.Adjustment, None]) -> Response:
 def list_audit(call: Call[None, requests.AuditQuery]) -> Response:
     """Newest first; `userId` matches the actor or the target."""
     wanted = AuditFilter(call.query.event, call.query.user_id, call.query.since, call.query.until)
-    place = _audit_place(decode_cursor(call.query.cursor, [int, int, str, int, int]))
-    found = current_components().database.read_stale(
-        partial(list_events, wanted=wanted, after=place, limit=call.query.limit + 1)
-    )
+    after = _audit_position(decode_cursor(call.query.cursor, [int, int, str, int, int]))
+    found = read_audit_log(current_components().database, wanted, after=after, limit=call.query.limit + 1)
     page = found[: call.query.limit]
-    next_cursor = encode_cursor(*page[-1][1].as_parts()) if len(found) > call.query.limit else None
-    return answer({"items": [_audit_json(event) for event, _ in page], "nextCursor": next_cursor})
+    next_cursor = encode_cursor(*page[-1].position.as_parts()) if len(found) > call.query.limit else None
+    return answer({"items": [_audit_json(listed.event) for listed in page], "nextCursor": next_cursor})
 
 
-def _audit_place(cursor: list[Any] | None) -> Place | None:
+def _audit_position(cursor: list[Any] | None) -> AuditPosition | None:
     if cursor is None:
         return None
     try:
-        return Place.of_parts(*cursor)
+        return AuditPosition.of_parts(*cursor)
     except ValueError:
         raise errors.ValidationFailed({"cursor": "is not a cursor of this list"}) from None
 
