@@ -500,10 +500,10 @@ def test_signing_out_leaves_nothing_of_the_player(arena: Service) -> None:
 
 
 def test_refusals_say_why_and_when_the_page_tries_again(start_service: StartService) -> None:
-    service = start_service(RATE_LIMIT_STREAM="1/8 seconds", RATE_LIMIT_LOGIN="1/5 seconds")
+    service = start_service(RATE_LIMIT_STREAM="1/15 seconds", RATE_LIMIT_LOGIN="1/8 seconds")
     player = client.register(service.url)
-    with running_browser() as first, running_browser() as page:
-        first.open(service.url)
+    with running_browser() as page, client.open_stream(service.url) as first:
+        first.wait_for("leaderboard:initial")
         page.driver.get(service.url)
         page.wait(lambda: "Too many calls came from here" in page.text("board-note"), "the cause")
         page.wait(lambda: "Next try in " in page.text("connection-wait"), "the wait")
@@ -514,12 +514,16 @@ def test_refusals_say_why_and_when_the_page_tries_again(start_service: StartServ
         assert page.text("board-note").startswith("Equal scores")
 
         page.find("mode-login").click()
-        for _ in range(2):
+        # Two tries within the limit's time, which a busy machine may need more for.
+        for _ in range(6):
             page.fill(username=player.username, password="not the pass phrase")
             page.find("submit").click()
             page.wait_visible("form-error")
             page.wait(lambda: page.find("submit").is_enabled(), "the answer")
-        page.wait(lambda: page.text("form-error").startswith("Too many tries to sign in."), "the refusal")
+            if page.text("form-error").startswith("Too many tries to sign in."):
+                break
+        else:
+            pytest.fail("no try to sign in was one too many")
         page.wait(lambda: "Try again in " in page.text("form-error-wait"), "the wait")
         page.wait(lambda: not page.find("form-error").is_displayed(), "an end of the refusal")
 
