@@ -4,6 +4,8 @@ One query runs at a time. Requests that arrive meanwhile wait for the next one, 
 first of them runs it for all. A lone request does not wait and runs where it was called.
 Under load a batch grows with the crowd: after a query that was shared, the next waits
 some milliseconds for more requests.
+
+Threads wait at a lock; a process of greenlets names its own, cheaper way (``park_by``).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from scoreboard.domain.errors import ServiceUnavailable
 
@@ -34,10 +36,43 @@ _WAIT_S = 14.0
 _LOOK_S = 0.5
 
 
-class _Waiter(Generic[Item, Answer]):
-    """One who asks: the item, and a lock that opens when there is news."""
+class Parking(Protocol):
+    """Where one caller waits until another wakes it, once; the wake may come first."""
 
-    __slots__ = ("answer", "error", "is_leader", "is_over", "item", "news", "since")
+    def wait(self) -> object: ...
+
+    def wake(self) -> object: ...
+
+
+class _ThreadParking:
+    """For threads: a bare lock is the cheapest thing that one can wait for and another can open."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wait(self) -> None:
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        self._lock.release()
+
+
+_new_parking: Callable[[], Parking] = _ThreadParking
+
+
+def park_by(new_parking: Callable[[], Parking]) -> None:
+    """Let the callers of those coalescers wait so that are made from now on in this process."""
+    global _new_parking  # noqa: PLW0603  # one way for the process, as patching is
+    _new_parking = new_parking
+
+
+class _Waiter(Generic[Item, Answer]):
+    """A caller: its item, and once it has to wait, where."""
+
+    __slots__ = ("answer", "error", "is_leader", "is_over", "item", "parking", "since")
 
     def __init__(self, item: Item) -> None:
         self.item = item
@@ -45,10 +80,21 @@ class _Waiter(Generic[Item, Answer]):
         self.error: BaseException | None = None
         self.is_leader = False
         self.is_over = False
+        self.since = 0.0
+        self.parking: Parking | None = None
+
+    def park(self, parking: Parking) -> None:
+        """Take a place to wait at, before others can see this caller waiting."""
         self.since = time.monotonic()
-        # A bare lock is the cheapest thing that one greenlet or thread can wait for and another can open.
-        self.news = threading.Lock()
-        self.news.acquire()
+        self.parking = parking
+
+    def wait(self) -> None:
+        assert self.parking is not None
+        self.parking.wait()
+
+    def wake(self) -> None:
+        assert self.parking is not None
+        self.parking.wake()
 
 
 class Coalescer(Generic[Item, Answer]):
@@ -71,6 +117,7 @@ class Coalescer(Generic[Item, Answer]):
         self._waiting_max = waiting_max
         self._wait_s = wait_s
         self._lock = threading.Lock()
+        self._new_parking = _new_parking
         self._waiting: deque[_Waiter[Item, Answer]] = deque()
         self._is_asking = False
         # How many shared the latest question, and who of them waits for its answer.
@@ -90,6 +137,7 @@ class Coalescer(Generic[Item, Answer]):
             if not self._is_asking:
                 self._is_asking = waiter.is_leader = True
             elif len(self._waiting) < self._waiting_max:
+                waiter.park(self._new_parking())
                 self._waiting.append(waiter)
             else:
                 raise ServiceUnavailable(1)
@@ -105,7 +153,7 @@ class Coalescer(Generic[Item, Answer]):
         if self._watch is None:
             self._start_watch()
         try:
-            waiter.news.acquire()
+            waiter.wait()
         except BaseException:
             # Interrupted: a waiter that has just been made the leader hands that on.
             with self._lock:
@@ -134,7 +182,7 @@ class Coalescer(Generic[Item, Answer]):
                         self._waiting.remove(waiter)
                     waiter.is_over, waiter.error = True, ServiceUnavailable(1)
             for waiter in late:
-                waiter.news.release()
+                waiter.wake()
 
     def _lead(self, mine: _Waiter[Item, Answer]) -> None:
         try:
@@ -160,7 +208,7 @@ class Coalescer(Generic[Item, Answer]):
                 for waiter in answered:
                     waiter.is_over = True
             for waiter in answered:
-                waiter.news.release()
+                waiter.wake()
 
     def _answer(self, batch: list[_Waiter[Item, Answer]]) -> None:
         answers = self._ask([waiter.item for waiter in batch])
@@ -177,4 +225,4 @@ class Coalescer(Generic[Item, Answer]):
                 return
             following = self._waiting.popleft()
             following.is_leader = True
-        following.news.release()
+        following.wake()

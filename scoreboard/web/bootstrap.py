@@ -16,6 +16,7 @@ from gevent.threadpool import ThreadPool
 
 from config import Settings
 from scoreboard import metrics
+from scoreboard.coalesce import park_by
 from scoreboard.live.connection import make_client
 from scoreboard.live.queue.app import Ringer, make_celery, probe_broker
 from scoreboard.live.queue.doorbell import Doorbell
@@ -41,6 +42,7 @@ from scoreboard.store.timeouts import give_up_on_silence
 from scoreboard.web.door.request_log import steady_headers
 from scoreboard.web.door.verified_tokens import VerifiedTokens
 from scoreboard.web.server.admission import Admission
+from scoreboard.web.server.greenlet_parking import GreenletParking
 
 if TYPE_CHECKING:
     from scoreboard.web.door.operation import Operation
@@ -90,6 +92,7 @@ def build_components(settings: Settings) -> Components:
         raise ValueError("DATABASE_URL and REDIS_URL are needed; `scoreboard run` sets them for its own servers")
     if monkey.is_module_patched("socket"):
         _let_psycopg2_yield()
+        park_by(GreenletParking)
     if settings.prometheus_multiproc_dir:
         BOOK.keep_in(settings.prometheus_multiproc_dir)
     database = _make_database(settings)

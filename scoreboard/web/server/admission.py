@@ -57,8 +57,14 @@ class Admission:
         self._parked_max = parked_max
         self._lock = threading.Lock()
         self._warned_at = 0.0
-        self.working = 0
+        # An element per request from _enter to _leave. A list grows and shrinks in one step, without a lock.
+        self._inside: list[None] = []
         self.parked = 0
+
+    @property
+    def working(self) -> int:
+        """Requests in progress that don't only wait."""
+        return len(self._inside) - self.parked
 
     def gate(self, application: WSGIApplication) -> WSGIApplication:
         """The application behind this bound."""
@@ -99,22 +105,18 @@ class Admission:
         with self._lock:
             may_wait = self.parked < self._parked_max
             self.parked += may_wait
-            self.working -= may_wait
         try:
             yield may_wait
         finally:
             with self._lock:
                 self.parked -= may_wait
-                self.working += may_wait
 
     def _enter(self) -> bool:
-        with self._lock:
-            self.working += 1
-            return self.working <= self._at_once
+        self._inside.append(None)
+        return self.working <= self._at_once
 
     def _leave(self) -> None:
-        with self._lock:
-            self.working -= 1
+        self._inside.pop()
 
     def _refuse(self, environ: WSGIEnvironment, start_response: Callable[..., object]) -> Iterable[bytes]:
         metrics.SHED.inc()
