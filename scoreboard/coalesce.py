@@ -65,7 +65,7 @@ _new_parking: Callable[[], Parking] = _ThreadParking
 
 def park_by(new_parking: Callable[[], Parking]) -> None:
     """Let the callers of those coalescers wait so that are made from now on in this process."""
-    global _new_parking  # noqa: PLW0603  # one way for the process, as patching is
+    global _new_parking  # one way for the process, as patching is
     _new_parking = new_parking
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gevent.hub import Waiter
 
 
-class GreenletParking(Waiter):  # type: ignore[misc]  # gevent's is compiled, and has no types
+class GreenletParking(Waiter):  # type: ignore[type-arg]
     """For the greenlets of one thread; a thread's ``coalesce.Parking`` would hold up all of them."""
 
     def wait(self) -> None:
