@@ -22,7 +22,18 @@ from scoreboard.web.door.rate_limits import init_limits
 from scoreboard.web.door.request_log import add_request_id, init_observation
 from scoreboard.web.server.bodies import BODY_MAX_BYTES
 from scoreboard.web.static_files import init_static_files, static_files
-from scoreboard.web.views import accounts, actions, admin, leaderboard, operations, pages, players, stream
+from scoreboard.web.views import (
+    accounts,
+    actions,
+    admin,
+    documents,
+    health,
+    leaderboard,
+    metrics,
+    pages,
+    players,
+    stream,
+)
 
 
 class OrjsonProvider(JSONProvider):
@@ -68,7 +79,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     init_observation(app, settings, traced)
     init_auth(app, settings)
     app.before_request(load_caller)
-    for module in (accounts, actions, leaderboard, stream, players, admin, operations, pages):
+    for module in (accounts, actions, leaderboard, stream, players, admin, health, metrics, documents, pages):
         app.register_blueprint(module.blueprint)
     init_limits(app, settings)
     register_errors(app)

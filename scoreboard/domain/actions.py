@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
+from typing import ClassVar, Literal
 
 from scoreboard.domain.errors import ScoreValidationFailed, ValidationFailed
 
@@ -34,7 +35,7 @@ SETTLED = frozenset({State.APPLIED, State.HELD, State.REJECTED, State.FAILED})
 @dataclass(frozen=True)
 class FixedPoints:
     value: int
-    kind = "fixed"
+    kind: ClassVar[Literal["fixed"]] = "fixed"
 
     @property
     def maximum(self) -> int:
@@ -51,13 +52,13 @@ class ComputedPoints:
     base: Fraction
     multiply: Mapping[str, Mapping[str, Fraction] | None]
     maximum: int
-    kind = "computed"
+    kind: ClassVar[Literal["computed"]] = "computed"
 
 
 @dataclass(frozen=True)
 class ReportedPoints:
     maximum: int
-    kind = "reported"
+    kind: ClassVar[Literal["reported"]] = "reported"
 
 
 Points = FixedPoints | ComputedPoints | ReportedPoints

@@ -72,8 +72,3 @@ def percentile(rank: int, players: int) -> float:
     if players <= 1:
         return 100.0
     return (players - rank) / (players - 1) * 100
-
-
-def iso(moment: datetime) -> str:
-    """ISO 8601 in UTC with a Z, to the microsecond unless that is zero."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

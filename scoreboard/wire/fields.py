@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -92,5 +93,5 @@ ExpiresIn = Annotated[int, about("life of the token in seconds", 3600)]
 StreamTicket = Annotated[str, about("opens a stream as the user that requested it", EXAMPLE_SEALED_TOKEN)]
 EventKind = Annotated[str, about("kind of event, dotted lower case", "user.banned")]
 Message = Annotated[str, about("for people; may change", "This does not exist, or it is not yours.")]
-Details = Annotated[dict[str, Any], about("more about it, by kind of event", {"reason": "a prize"})]
+Details = Annotated[Mapping[str, Any], about("more about it, by kind of event", {"reason": "a prize"})]
 OnBehalfOf = Annotated[UUID | None, about("the player a system account acts for", EXAMPLE_USER_ID)]

@@ -67,7 +67,7 @@ def test_the_operators_page_lists_every_metric_and_no_other() -> None:
     ]
     counted = {each.name + ("_total" if each.type == "counter" else "") for each in described}
     # Those that are asked for at the time of a scrape are named where they are made.
-    scraped = (ROOT / "scoreboard/web/views/operations.py").read_text(encoding="utf-8")
+    scraped = (ROOT / "scoreboard/web/views/metrics.py").read_text(encoding="utf-8")
     assert documented == counted | set(re.findall(r'"(scoreboard_[a-z_]+)"', scraped))
 
 

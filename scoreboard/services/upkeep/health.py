@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import redis
 
@@ -30,16 +30,16 @@ _UNSETTLED_LATE_S = 30
 _HEALTH_S = 3.0
 
 
+Health = Literal["ok", "degraded", "down"]
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One part's state: ok, degraded or down."""
 
-    status: str
+    status: Health
     latency_ms: float | None = None
     detail: str | None = None
-
-    def as_json(self) -> dict[str, object]:
-        return {"status": self.status, "latencyMs": self.latency_ms, "detail": self.detail}
 
 
 class BoardWatch:
@@ -79,7 +79,7 @@ def check_postgres(database: Database) -> Part:
     return _postgres(database)[0]
 
 
-def check_readiness(database: Database, standings: Standings) -> str:
+def check_readiness(database: Database, standings: Standings) -> Health:
     """ok; degraded while the board can be read and nothing be written; down when callers are better sent elsewhere.
 
     A database that is not fit to work with is down: no process with these settings can serve, which is for
@@ -122,7 +122,7 @@ def check_parts(
         return dict(zip(questions, pool.map(lambda ask: ask(), questions.values()), strict=True))
 
 
-def overall(parts: dict[str, Part]) -> str:
+def overall(parts: dict[str, Part]) -> Health:
     """Down without Postgres, degraded when anything else is not well."""
     if parts["postgres"].status != "ok":
         return "down"

@@ -34,6 +34,8 @@ _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.ADMIN: _SECURED,
 }
 _STREAM = "text/event-stream"
+#: The group that a module's operations are shown in, where that isn't named as the module.
+_GROUPS = {"health": "operations", "metrics": "operations"}
 #: What stands in paths, by the names of the routes.
 _IN_PATHS: dict[str, Any] = {"user_id": fields.UserId, "action_id": fields.ActionId}
 _LIMIT_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
@@ -127,10 +129,11 @@ def _header(text: str, schema: dict[str, Any], example: object) -> dict[str, Any
 
 
 def _operation(rule: Rule, method: str, declared: Operation) -> dict[str, Any]:
-    name = rule.endpoint.replace(".", "_")
+    group, _, view = rule.endpoint.partition(".")
+    group = _GROUPS.get(group, group)
     shown: dict[str, Any] = {
-        "operationId": name,
-        "tags": [rule.endpoint.split(".")[0]],
+        "operationId": f"{group}_{view}",
+        "tags": [group],
         "summary": declared.summary,
         "security": _SECURITY[declared.access],
         "x-access": declared.access.value,

@@ -31,6 +31,7 @@ from scoreboard.services.accounts import sessions
 from scoreboard.services.accounts.sessions import SignIn
 from scoreboard.services.actions.tokens import TicketClaims
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
+from scoreboard.web.api import responses
 from scoreboard.web.bootstrap import current_components, current_operation
 from scoreboard.web.door.bearer import bearer_token, has_bearer
 from scoreboard.web.door.call import NOBODY, Identity
@@ -130,7 +131,7 @@ def _times(ttl_s: int) -> dict[str, int]:
     return {"iat": now, "nbf": now, "exp": now + ttl_s}
 
 
-def sign_in_answer(sign_in: SignIn) -> dict[str, object]:
+def sign_in_answer(sign_in: SignIn) -> responses.SignIn:
     """The pair of tokens for a session, and whose it is."""
     identity, session_id = str(sign_in.user.id), str(sign_in.session_id)
     access = access_token(identity, session_id)
@@ -145,19 +146,19 @@ def sign_in_answer(sign_in: SignIn) -> dict[str, object]:
         additional_headers=_headers(),
     )
     user = sign_in.user
-    return {
-        "accessToken": access,
-        "refreshToken": refresh,
-        "expiresIn": current_components().settings.jwt_access_ttl_s,
-        "user": {"id": identity, "username": user.username, "role": user.role.value, "score": user.score},
-    }
+    return responses.SignIn(
+        accessToken=access,
+        refreshToken=refresh,
+        expiresIn=current_components().settings.jwt_access_ttl_s,
+        user=responses.SignedInUser(id=user.id, username=user.username, role=user.role, score=user.score),
+    )
 
 
-def set_cookies(response: Response, answer: dict[str, object]) -> None:
+def set_cookies(response: Response, answer: responses.SignIn) -> None:
     """Both for as long as the session may last: an expired access token is what tells a page to refresh."""
     seconds = current_components().settings.jwt_refresh_ttl_s
-    set_access_cookies(response, str(answer["accessToken"]), max_age=seconds)
-    set_refresh_cookies(response, str(answer["refreshToken"]), max_age=seconds)
+    set_access_cookies(response, answer["accessToken"], max_age=seconds)
+    set_refresh_cookies(response, answer["refreshToken"], max_age=seconds)
 
 
 def drop_cookies(response: Response) -> None:

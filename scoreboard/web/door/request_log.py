@@ -43,9 +43,7 @@ _HTTPS_HEADER = ("Strict-Transport-Security", "max-age=31536000; includeSubDomai
 # Our own paths are under 100 characters; the log keeps enough of others to recognise them.
 PATH_MAX = 300
 # Requests that load balancers and scrapers make all day.
-_QUIET_ENDPOINTS = frozenset(
-    {"operations.health", "operations.liveness", "operations.readiness", "operations.show_metrics", "static"}
-)
+_QUIET_ENDPOINTS = frozenset({"health.health", "health.liveness", "health.readiness", "metrics.show_metrics", "static"})
 # Clients may send any word for a method; a figure for each would grow without a bound.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

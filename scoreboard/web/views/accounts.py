@@ -117,7 +117,7 @@ def sign_out(call: BareCall) -> Response:
     """Revokes this session at once: both tokens die and its streams end."""
     components = current_components()
     log_out(components.database, components.events, caller=call.caller, origin=call.origin)
-    response = answer({})
+    response = answer(responses.Nothing())
     if call.http.cookies:
         drop_cookies(response)
     return response

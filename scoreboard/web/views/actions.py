@@ -9,8 +9,7 @@ from functools import partial
 from flask import Blueprint, Response
 
 from scoreboard.domain import errors
-from scoreboard.domain.actions import ActionType, ComputedPoints, FixedPoints, Proof, Speed, Time, TimeBy
-from scoreboard.domain.standings import iso
+from scoreboard.domain.actions import ActionType, ComputedPoints, FixedPoints, Points, Proof, Speed, Time, TimeBy
 from scoreboard.services.actions.accept import Completion
 from scoreboard.services.actions.complete import Completed
 from scoreboard.services.actions.issue import issue_action
@@ -22,6 +21,7 @@ from scoreboard.web.door.call import AnyCall, BareCall, Call
 from scoreboard.web.door.enter import serves
 from scoreboard.web.door.operation import Access, Operation
 from scoreboard.web.door.served_player import find_player
+from scoreboard.wire.events import as_reason_details
 
 blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
 
@@ -29,7 +29,8 @@ blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
 @blueprint.get("/types")
 @serves(Operation("The catalogue of action types", access=Access.PUBLIC, answer=responses.ActionTypes, limits="read"))
 def list_types(call: BareCall) -> Response:
-    response = answer({"types": [_type_json(each) for each in current_components().catalogue]})
+    shown = [_type_info(action_type) for action_type in current_components().catalogue]
+    response = answer(responses.ActionTypes(types=shown))
     response.headers["Cache-Control"] = "public, max-age=60"
     return response
 
@@ -61,14 +62,14 @@ def request_action(call: Call[requests.ActionRequest, None]) -> Response:
         ttl_s=components.settings.action_token_ttl_s,
     )
     return answer(
-        {
-            "actionId": str(issued.action_id),
-            "actionToken": issued.action_token,
-            "proofKey": issued.proof_key,
-            "issuedAt": iso(issued.issued_at),
-            "expiresAt": iso(issued.expires_at),
-            "maxPoints": issued.max_points,
-        }
+        responses.IssuedAction(
+            actionId=issued.action_id,
+            actionToken=issued.action_token,
+            proofKey=issued.proof_key,
+            issuedAt=issued.issued_at,
+            expiresAt=issued.expires_at,
+            maxPoints=issued.max_points,
+        )
     )
 
 
@@ -124,21 +125,21 @@ def show_action(call: BareCall) -> Response:
     action_id = call.arguments["action_id"]
     action = read_action(components.database, caller=call.caller, action_id=action_id, now=components.clock())
     return answer(
-        {
-            "actionId": str(action.id),
-            "actionType": action.action_type,
-            "status": action.state.value,
-            "reason": action.reason,
-            "reasonDetails": action.reason_details,
-            "issuedAt": iso(action.issued_at),
-            "acceptedAt": iso(action.accepted_at) if action.accepted_at else None,
-            "settledAt": iso(action.settled_at) if action.settled_at else None,
-            "scoreIncrement": action.score_increment,
-            "previousScore": action.previous_score,
-            "newScore": action.new_score,
-            "rank": action.rank,
-            "data": action.data,
-        }
+        responses.ActionInfo(
+            actionId=action.id,
+            actionType=action.action_type,
+            status=action.state,
+            reason=action.reason,
+            reasonDetails=as_reason_details(action.reason_details),
+            issuedAt=action.issued_at,
+            acceptedAt=action.accepted_at,
+            settledAt=action.settled_at,
+            scoreIncrement=action.score_increment,
+            previousScore=action.previous_score,
+            newScore=action.new_score,
+            rank=action.rank,
+            data=action.data,
+        )
     )
 
 
@@ -146,8 +147,9 @@ def _completed(call: AnyCall, completed: Completed) -> Response:
     # As url_for says it, which takes a hundred times as long.
     status_url = f"{call.http.script_root}{blueprint.url_prefix}/{completed.action_id}"
     if completed.outcome is not None:
-        return answer({**completed.outcome, "statusUrl": status_url})
-    return answer({"actionId": str(completed.action_id), "status": "accepted", "statusUrl": status_url}, 202)
+        return answer(responses.Outcome(**completed.outcome, statusUrl=status_url))
+    accepted = responses.Accepted(actionId=completed.action_id, status="accepted", statusUrl=status_url)
+    return answer(accepted, 202)
 
 
 def _floats(table: Mapping[str, Fraction]) -> dict[str, float]:
@@ -158,31 +160,34 @@ def _times_by(time: Time) -> dict[str, dict[str, int]] | None:
     return {time.name: dict(time.times_ms)} if isinstance(time, TimeBy) else None
 
 
-def _speed_json(speed: Speed) -> dict[str, object]:
-    return {
-        "fullMs": None if isinstance(speed.full_ms, TimeBy) else speed.full_ms,
-        "fullMsBy": _times_by(speed.full_ms),
-        "leastMs": None if isinstance(speed.least_ms, TimeBy) else speed.least_ms,
-        "leastMsBy": _times_by(speed.least_ms),
-        "least": float(speed.least),
-    }
+def _speed_info(speed: Speed) -> responses.SpeedInfo:
+    return responses.SpeedInfo(
+        fullMs=None if isinstance(speed.full_ms, TimeBy) else speed.full_ms,
+        fullMsBy=_times_by(speed.full_ms),
+        leastMs=None if isinstance(speed.least_ms, TimeBy) else speed.least_ms,
+        leastMsBy=_times_by(speed.least_ms),
+        least=float(speed.least),
+    )
 
 
-def _type_json(action_type: ActionType) -> dict[str, object]:
-    points = action_type.points
-    shown: dict[str, object] = {"kind": points.kind, "maximum": points.maximum}
+def _points_info(points: Points) -> responses.PointsInfo:
+    shown = responses.PointsInfo(kind=points.kind, maximum=points.maximum)
     if isinstance(points, FixedPoints):
         shown["value"] = points.value
     elif isinstance(points, ComputedPoints):
         shown["base"] = float(points.base)
-        shown["multiply"] = {name: table and _floats(table) for name, table in points.multiply.items()}
-    return {
-        "code": action_type.code,
-        "title": action_type.title,
-        "points": shown,
-        "minTimeMs": action_type.min_time_ms,
-        "minTimeMsBy": _times_by(action_type.min_time),
-        "maxTimeMs": action_type.max_time_ms,
-        "speed": _speed_json(action_type.speed) if action_type.speed else None,
-        "metadataSchema": action_type.metadata_schema,
-    }
+        shown["multiply"] = {name: None if table is None else _floats(table) for name, table in points.multiply.items()}
+    return shown
+
+
+def _type_info(action_type: ActionType) -> responses.ActionTypeInfo:
+    return responses.ActionTypeInfo(
+        code=action_type.code,
+        title=action_type.title,
+        points=_points_info(action_type.points),
+        minTimeMs=action_type.min_time_ms,
+        minTimeMsBy=_times_by(action_type.min_time),
+        maxTimeMs=action_type.max_time_ms,
+        speed=_speed_info(action_type.speed) if action_type.speed else None,
+        metadataSchema=action_type.metadata_schema,
+    )

@@ -10,7 +10,6 @@ from flask import Blueprint, Response
 
 from scoreboard.domain import errors
 from scoreboard.domain.accounts import Status
-from scoreboard.domain.standings import iso
 from scoreboard.live.queue.app import request_rebuild
 from scoreboard.services.accounts.account import show_account
 from scoreboard.services.boards.order_build import order_rebuild
@@ -54,7 +53,7 @@ def search(call: Call[None, requests.UsersQuery]) -> Response:
     page = found[: call.query.limit]
     more = len(found) > call.query.limit
     next_cursor = encode_cursor(page[-1].created_at.isoformat(), page[-1].id.hex) if more else None
-    return answer({"items": [show_account(user) for user in page], "nextCursor": next_cursor})
+    return answer(responses.AdminUsersPage(items=[show_account(user) for user in page], nextCursor=next_cursor))
 
 
 def _last_seen(cursor: list[int | str] | None) -> tuple[datetime, UUID] | None:
@@ -118,7 +117,8 @@ def list_audit(call: Call[None, requests.AuditQuery]) -> Response:
     found = read_audit_log(current_components().database, wanted, after=after, limit=call.query.limit + 1)
     page = found[: call.query.limit]
     next_cursor = encode_cursor(*page[-1].position.as_parts()) if len(found) > call.query.limit else None
-    return answer({"items": [_audit_json(listed.event) for listed in page], "nextCursor": next_cursor})
+    items = [_audit_item(listed.event) for listed in page]
+    return answer(responses.AuditPage(items=items, nextCursor=next_cursor))
 
 
 def _audit_position(cursor: list[Any] | None) -> AuditPosition | None:
@@ -150,7 +150,7 @@ def rebuild(call: BareCall) -> Response:
         origin=call.origin,
         request=call.keyed_request,
     )
-    return answer({"status": "started"}, 202)
+    return answer(responses.RebuildStarted(status="started"), 202)
 
 
 @blueprint.get("/stats")
@@ -160,15 +160,15 @@ def show_stats(call: BareCall) -> Response:
     backlog = read_backlog(components.database)
     board = components.board.read_top()
     return answer(
-        {
-            "players": board.total_players,
-            "accounts": count_accounts(components.database),
-            "streamsHere": components.hub.streams,
-            "unsettled": backlog.unsettled,
-            "oldestUnsettledS": round(backlog.oldest_unsettled_s, 3),
-            "unannounced": backlog.unannounced,
-            "boardVersion": board.version,
-        }
+        responses.Stats(
+            players=board.total_players,
+            accounts=count_accounts(components.database),
+            streamsHere=components.hub.streams,
+            unsettled=backlog.unsettled,
+            oldestUnsettledS=round(backlog.oldest_unsettled_s, 3),
+            unannounced=backlog.unannounced,
+            boardVersion=board.version,
+        )
     )
 
 
@@ -179,16 +179,19 @@ def _moderation(call: AnyCall) -> Moderation:
     )
 
 
-def _audit_json(event: AuditEvent) -> dict[str, object]:
-    return {
-        "id": str(event.id) if isinstance(event.id, UUID) else event.id,
-        "at": iso(event.at) if event.at else None,
-        "event": event.event,
-        "actorId": str(event.actor_id) if event.actor_id else None,
-        "targetId": str(event.target_id) if event.target_id else None,
-        "ip": event.origin.ip,
-        "userAgent": event.origin.user_agent,
-        "result": event.result,
-        "risk": event.risk,
-        "details": event.details,
-    }
+def _audit_item(event: AuditEvent) -> responses.AuditItem:
+    # Only an event that is yet to be recorded has neither.
+    assert event.id is not None
+    assert event.at is not None
+    return responses.AuditItem(
+        id=event.id,
+        at=event.at,
+        event=event.event,
+        actorId=event.actor_id,
+        targetId=event.target_id,
+        ip=event.origin.ip,
+        userAgent=event.origin.user_agent,
+        result=event.result,
+        risk=event.risk,
+        details=event.details,
+    )

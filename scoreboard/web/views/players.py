@@ -5,7 +5,6 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from scoreboard.domain import errors
-from scoreboard.domain.standings import iso
 from scoreboard.services.accounts.read_player import PlayerScore, read_history, read_score
 from scoreboard.web.api import requests, responses
 from scoreboard.web.api.answers import answer
@@ -55,32 +54,31 @@ def show_own_history(call: Call[None, requests.PageQuery]) -> Response:
     )
     page = found[: call.query.limit]
     items = [
-        {
-            "actionId": str(item.action_id) if item.action_id else None,
-            "actionType": item.action_type,
-            "previousScore": item.previous_score,
-            "increment": item.increment,
-            "newScore": item.new_score,
-            "reason": item.reason,
-            "at": iso(item.at),
-        }
+        responses.HistoryItem(
+            actionId=item.action_id,
+            actionType=item.action_type,
+            previousScore=item.previous_score,
+            increment=item.increment,
+            newScore=item.new_score,
+            reason=item.reason,
+            at=item.at,
+        )
         for item in page
     ]
-    return answer(
-        {"items": items, "nextCursor": encode_cursor(page[-1].seq) if len(found) > call.query.limit else None}
-    )
+    next_cursor = encode_cursor(page[-1].seq) if len(found) > call.query.limit else None
+    return answer(responses.HistoryPage(items=items, nextCursor=next_cursor))
 
 
 def _score_answer(found: PlayerScore) -> Response:
     user = found.user
     return answer(
-        {
-            "userId": str(user.id),
-            "username": user.username,
-            "score": user.score,
-            "rank": found.rank,
-            "percentile": found.percentile,
-            "totalActions": user.total_actions,
-            "lastUpdated": iso(user.score_reached_at),
-        }
+        responses.ScoreInfo(
+            userId=user.id,
+            username=user.username,
+            score=user.score,
+            rank=found.rank,
+            percentile=found.percentile,
+            totalActions=user.total_actions,
+            lastUpdated=user.score_reached_at,
+        )
     )

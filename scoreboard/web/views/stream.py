@@ -261,4 +261,4 @@ def create_ticket(call: BareCall) -> Response:
     caller = call.caller
     claims = TicketClaims(caller.session_id, caller.user_id, int(call.identity.access_expires_at or 0))
     ticket = components.tokens.seal_ticket(claims, components.clock())
-    return answer({"ticket": ticket, "expiresIn": components.settings.stream_ticket_ttl_s})
+    return answer(responses.Ticket(ticket=ticket, expiresIn=components.settings.stream_ticket_ttl_s))
