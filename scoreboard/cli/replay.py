@@ -74,7 +74,9 @@ def command(
         log = read_log(file).first(players)
     except LogError as error:
         _stop(str(error), UNUSABLE)
-    options = Options(url, speed, action_type, connections, float(patience))
+    options = Options(
+        url=url, speed=speed, action_type=action_type, connections=connections, patience_s=float(patience)
+    )
     result = Result()
     status = _run(log, options, result)
     click.echo(summarise(result))

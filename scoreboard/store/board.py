@@ -64,7 +64,7 @@ def read_board(connection: sa.Connection, *, offset: int, limit: int, total: int
     """
     rows = _READ_PAGE.fetch(connection, offset=offset, limit=limit)
     entries = tuple(
-        Entry(rank, row.id, row.username, row.score, row.score_reached_at)
+        Entry(rank=rank, user_id=row.id, username=row.username, score=row.score, updated_at=row.score_reached_at)
         for rank, row in enumerate(rows, start=offset + 1)
     )
     at: datetime = rows[0].now if rows else _READ_BOARD_TIME.fetch_value(connection)
@@ -117,7 +117,14 @@ def stream_standings(connection: sa.Connection, *, batch: int) -> Iterator[list[
     result = connection.execution_options(yield_per=batch).execute(query)
     for rows in result.partitions():
         yield [
-            Standing(row.id, row.username, row.score, row.score_reached_at, row.standing_version, row.is_visible)
+            Standing(
+                user_id=row.id,
+                username=row.username,
+                score=row.score,
+                reached_at=row.score_reached_at,
+                version=row.standing_version,
+                is_visible=row.is_visible,
+            )
             for row in rows
         ]
 

@@ -73,7 +73,12 @@ _ROLES, _STATUSES = {role.value: role for role in Role}, {status.value: status f
 def get_callers(connection: sa.Connection, session_ids: Collection[UUID]) -> dict[UUID, FoundCaller]:
     """For each session there is: its account, and whether the session is still alive."""
     return {
-        session_id: FoundCaller(Caller(user_id, session_id, username, _ROLES[role], _STATUSES[status]), is_alive)
+        session_id: FoundCaller(
+            Caller(
+                user_id=user_id, session_id=session_id, username=username, role=_ROLES[role], status=_STATUSES[status]
+            ),
+            is_alive,
+        )
         for session_id, user_id, username, role, status, is_alive in _GET_CALLERS.fetch(
             connection, session_ids=uuid_array(session_ids)
         )

@@ -48,7 +48,12 @@ class User:
     @property
     def standing(self) -> Standing:
         return Standing(
-            self.id, self.username, self.score, self.score_reached_at, self.standing_version, self.is_on_board
+            user_id=self.id,
+            username=self.username,
+            score=self.score,
+            reached_at=self.score_reached_at,
+            version=self.standing_version,
+            is_visible=self.is_on_board,
         )
 
 
@@ -148,7 +153,8 @@ def change_user(
         .returning(*_COLUMNS)
     ).one()
     user = _user(row)
-    note_standing(connection, user_id, previous_score, user.score if previous_score is not None else None)
+    new_score = user.score if previous_score is not None else None
+    note_standing(connection, user_id, previous_score=previous_score, new_score=new_score)
     return user
 
 
@@ -163,8 +169,9 @@ class StandingNote:
 
 
 def note_standing(
-    connection: sa.Connection, user_id: UUID, previous_score: int | None = None, new_score: int | None = None
+    connection: sa.Connection, user_id: UUID, *, previous_score: int | None = None, new_score: int | None = None
 ) -> None:
+    """Note that the player's standing has to be published; with both scores if the score was changed."""
     connection.execute(
         sa.insert(standing_outbox).values(user_id=user_id, previous_score=previous_score, new_score=new_score)
     )

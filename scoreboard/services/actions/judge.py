@@ -147,7 +147,13 @@ class Batch:
     def settled(self) -> list[Settled]:
         """What is told once it is committed."""
         return [
-            Settled(self.settlement_id, action.user_id, judgement.outcome, judgement.standing, judgement.previous)
+            Settled(
+                settlement_id=self.settlement_id,
+                user_id=action.user_id,
+                outcome=judgement.outcome,
+                standing=judgement.standing,
+                previous=judgement.previous,
+            )
             for action, judgement in zip(self.actions, self.judgements, strict=True)
         ]
 
@@ -181,7 +187,7 @@ def fail_actions(settlement_id: UUID, accepted: Sequence[AcceptedAction]) -> Bat
 
 
 def _failed(action: AcceptedAction) -> Judgement:
-    return Judgement(Outcome(action.id, State.FAILED, "INTERNAL_ERROR", None))
+    return Judgement(Outcome(action.id, State.FAILED, reason="INTERNAL_ERROR", risk=None))
 
 
 def _judge_or_fail(
@@ -221,7 +227,8 @@ def _judge(action: AcceptedAction, player: _PlayerState, *, catalogue: Catalogue
 
 def _set_aside(action: AcceptedAction, verdict: Verdict) -> Judgement:
     state = State.HELD if verdict.consequence is Consequence.HOLD else State.REJECTED
-    return Judgement(Outcome(action.id, state, verdict.reason, verdict.risk, reason_details=verdict.details))
+    outcome = Outcome(action.id, state, reason=verdict.reason, risk=verdict.risk, reason_details=verdict.details)
+    return Judgement(outcome)
 
 
 def _apply(action: AcceptedAction, player: _PlayerState, increment: int, risk: float | None) -> Judgement:
@@ -237,7 +244,7 @@ def _apply(action: AcceptedAction, player: _PlayerState, increment: int, risk: f
         new_score=entry.new_score,
         standing_version=player.version,
     )
-    return Judgement(outcome, entry, previous, player.standing)
+    return Judgement(outcome, entry, previous=previous, standing=player.standing)
 
 
 def _flagged(action: AcceptedAction, verdict: Verdict) -> AuditEvent:

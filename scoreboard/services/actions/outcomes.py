@@ -29,13 +29,13 @@ def outcome_json(outcome: Outcome, previous_rank: int | None, rank: int | None) 
 def outcome_of(action: Action) -> Outcome:
     """A stored action's outcome."""
     return Outcome(
-        action.id,
-        action.state,
-        action.reason,
-        action.risk,
-        action.score_increment,
-        action.previous_score,
-        action.new_score,
-        action.standing_version,
-        action.reason_details,
+        action_id=action.id,
+        state=action.state,
+        reason=action.reason,
+        risk=action.risk,
+        score_increment=action.score_increment,
+        previous_score=action.previous_score,
+        new_score=action.new_score,
+        standing_version=action.standing_version,
+        reason_details=action.reason_details,
     )

@@ -7,6 +7,7 @@ changes a score once.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
@@ -51,16 +52,7 @@ def settle_actions(
     Raises SQLAlchemy's OperationalError when Postgres is down; then nothing has
     changed, or some of them have been settled.
     """
-    if not action_ids:
-        return []
-    try:
-        with database.write() as connection:
-            settled, busy = _settle(connection, catalogue, settlements.lock_accepted(connection, action_ids), rules)
-    except UNAVAILABLE:
-        raise
-    except _REFUSED as error:
-        return _settle_apart(database, catalogue, action_ids, rules, error)
-    return settled + _settle_busy(database, catalogue, busy, rules)
+    return _Settling(database, catalogue, rules).settle(action_ids)
 
 
 def settle_oldest(
@@ -76,91 +68,111 @@ def settle_oldest(
 
     Those in ``passing_over`` are not looked at. Fewer than ``limit`` are claimed when there are no more.
     """
-    claimed: list[UUID] = []
-    try:
-        with database.write() as connection:
-            accepted = settlements.lock_oldest(
-                connection, older_than_s=older_than_s, limit=limit, passing_over=passing_over
-            )
-            claimed = [action.id for action in accepted]
-            settled, busy = _settle(connection, catalogue, accepted, rules)
-        settled += _settle_busy(database, catalogue, busy, rules)
-    except UNAVAILABLE:
-        raise
-    except _REFUSED as error:
-        settled = _settle_apart(database, catalogue, claimed, rules, error)
-    return SettledOldest(settled, left=set(claimed) - {action.outcome.action_id for action in settled})
+    return _Settling(database, catalogue, rules).settle_oldest(
+        older_than_s=older_than_s, limit=limit, passing_over=passing_over
+    )
 
 
-def _settle(
-    connection: sa.Connection,
-    catalogue: Catalogue,
-    accepted: Sequence[AcceptedAction],
-    rules: Sequence[Rule],
-    wait_s: float | None = None,
-) -> tuple[list[Settled], list[UUID]]:
-    """What was settled, and the actions left alone because their players are in other hands."""
-    if not accepted:
-        return [], []
-    # Actions first (skipping what others hold), then players in id order: no two workers deadlock.
-    first = min(action.accepted_at for action in accepted if action.accepted_at)
-    user_ids = sorted({action.user_id for action in accepted})
-    locked = settlements.lock_players(connection, user_ids, since=first - BURST_WINDOW, wait_s=wait_s)
-    free = {player.id for player in locked}
-    judged_now = [action for action in accepted if action.user_id in free]
-    batch = judge_actions(uuid7(), judged_now, locked, catalogue=catalogue, rules=rules)
-    return _write(connection, batch), [action.id for action in accepted if action.user_id not in free]
+class _Attempt(NamedTuple):
+    """What one transaction settled, and the actions that it left alone because their players are locked elsewhere."""
+
+    settled: list[Settled]
+    busy: list[UUID]
 
 
-def _settle_busy(
-    database: Database, catalogue: Catalogue, action_ids: Sequence[UUID], rules: Sequence[Rule]
-) -> list[Settled]:
-    """Settle actions whose players were in other hands a moment ago, most likely another worker's.
+@dataclass(frozen=True, slots=True)
+class _Settling:
+    """The steps of settling, with what they work with."""
 
-    Actions of players that stay locked are left alone once more.
-    """
-    if not action_ids:
-        return []
-    try:
-        with database.write() as connection:
-            accepted = settlements.lock_accepted(connection, action_ids)
-            return _settle(connection, catalogue, accepted, rules, _BUSY_WAIT_S)[0]
-    except PlayersBusyError:
-        log.warning("players_busy", actions=len(action_ids))
-    except UNAVAILABLE:
-        raise
-    except _REFUSED as error:
-        return _settle_apart(database, catalogue, action_ids, rules, error)
-    with database.write() as connection:
-        return _settle(connection, catalogue, settlements.lock_accepted(connection, action_ids), rules)[0]
+    database: Database
+    catalogue: Catalogue
+    rules: Sequence[Rule]
 
+    def settle(self, action_ids: Sequence[UUID]) -> list[Settled]:
+        if not action_ids:
+            return []
+        try:
+            with self.database.write() as connection:
+                attempt = self._attempt(connection, settlements.lock_accepted(connection, action_ids))
+        except UNAVAILABLE:
+            raise
+        except _REFUSED as error:
+            return self._settle_apart(action_ids, error)
+        return attempt.settled + self._settle_busy(attempt.busy)
 
-def _settle_apart(
-    database: Database, catalogue: Catalogue, action_ids: Sequence[UUID], rules: Sequence[Rule], error: Exception
-) -> list[Settled]:
-    """Settle what could not be settled together. Halves of halves find one bad row among a thousand in twenty steps."""
-    log.error("settlement_refused", error=str(error).splitlines()[0], actions=len(action_ids))
-    if len(action_ids) <= 1:
-        return [settled for action_id in action_ids for settled in _fail(database, action_id)]
-    middle = len(action_ids) // 2
-    return [
-        settled
-        for half in (action_ids[:middle], action_ids[middle:])
-        for settled in settle_actions(database, catalogue, half, rules)
-    ]
+    def settle_oldest(self, *, older_than_s: float, limit: int, passing_over: Collection[UUID]) -> SettledOldest:
+        claimed: list[UUID] = []
+        try:
+            with self.database.write() as connection:
+                accepted = settlements.lock_oldest(
+                    connection, older_than_s=older_than_s, limit=limit, passing_over=passing_over
+                )
+                claimed = [action.id for action in accepted]
+                attempt = self._attempt(connection, accepted)
+            settled = attempt.settled + self._settle_busy(attempt.busy)
+        except UNAVAILABLE:
+            raise
+        except _REFUSED as error:
+            settled = self._settle_apart(claimed, error)
+        return SettledOldest(settled, left=set(claimed) - {action.outcome.action_id for action in settled})
 
+    def _attempt(
+        self, connection: sa.Connection, accepted: Sequence[AcceptedAction], *, wait_s: float | None = None
+    ) -> _Attempt:
+        """Settle these locked actions as far as their players can be locked within ``wait_s``, without it at once."""
+        if not accepted:
+            return _Attempt([], [])
+        # Actions first (skipping what others hold), then players in id order: no two workers deadlock.
+        first = min(action.accepted_at for action in accepted if action.accepted_at)
+        user_ids = sorted({action.user_id for action in accepted})
+        locked = settlements.lock_players(connection, user_ids, since=first - BURST_WINDOW, wait_s=wait_s)
+        free = {player.id for player in locked}
+        judged_now = [action for action in accepted if action.user_id in free]
+        batch = judge_actions(uuid7(), judged_now, locked, catalogue=self.catalogue, rules=self.rules)
+        return _Attempt(_write(connection, batch), [action.id for action in accepted if action.user_id not in free])
 
-def _fail(database: Database, action_id: UUID) -> list[Settled]:
-    """One action that the database refuses to settle in any other way; it may refuse this one too."""
-    try:
-        with database.write() as connection:
-            return _write(connection, fail_actions(uuid7(), settlements.lock_accepted(connection, [action_id])))
-    except UNAVAILABLE:
-        raise
-    except _REFUSED as error:
-        # It stays accepted, and shows as the oldest that is unsettled, until the database is mended.
-        log.error("action_stuck", action_id=str(action_id), error=str(error).splitlines()[0])
-        return []
+    def _settle_busy(self, action_ids: Sequence[UUID]) -> list[Settled]:
+        """Settle actions whose players were locked a moment ago, most likely by another worker.
+
+        Actions of players that stay locked are left alone once more.
+        """
+        if not action_ids:
+            return []
+        try:
+            with self.database.write() as connection:
+                accepted = settlements.lock_accepted(connection, action_ids)
+                return self._attempt(connection, accepted, wait_s=_BUSY_WAIT_S).settled
+        except PlayersBusyError:
+            log.warning("players_busy", actions=len(action_ids))
+        except UNAVAILABLE:
+            raise
+        except _REFUSED as error:
+            return self._settle_apart(action_ids, error)
+        with self.database.write() as connection:
+            return self._attempt(connection, settlements.lock_accepted(connection, action_ids)).settled
+
+    def _settle_apart(self, action_ids: Sequence[UUID], error: Exception) -> list[Settled]:
+        """Settle one by one what could not be settled together.
+
+        Halves of halves find one bad row among a thousand in twenty steps.
+        """
+        log.error("settlement_refused", error=str(error).splitlines()[0], actions=len(action_ids))
+        if len(action_ids) <= 1:
+            return [settled for action_id in action_ids for settled in self._fail(action_id)]
+        middle = len(action_ids) // 2
+        return self.settle(action_ids[:middle]) + self.settle(action_ids[middle:])
+
+    def _fail(self, action_id: UUID) -> list[Settled]:
+        """One action that the database refuses to settle in any other way; it may refuse this one too."""
+        try:
+            with self.database.write() as connection:
+                return _write(connection, fail_actions(uuid7(), settlements.lock_accepted(connection, [action_id])))
+        except UNAVAILABLE:
+            raise
+        except _REFUSED as error:
+            # It stays accepted, and shows as the oldest that is unsettled, until the database is mended.
+            log.error("action_stuck", action_id=str(action_id), error=str(error).splitlines()[0])
+            return []
 
 
 def _write(connection: sa.Connection, batch: Batch) -> list[Settled]:

@@ -78,17 +78,22 @@ def announce_left_behind(
     """
     with database.read() as connection:
         unannounced = settlements.find_unannounced(connection, older_than_s=older_than_s, limit=limit)
-        rows = {
+        stored = {
             action.id: action
             for settlement in unannounced
             for action in actions.get_actions(connection, settlement.action_ids)
         }
-        players = sorted({row.user_id for row in rows.values()})
+        players = sorted({action.user_id for action in stored.values()})
         current = {standing.user_id: standing for standing in users.take_standings(connection, players)}
     left_behind = [
-        Settled(found.id, row.user_id, outcome_of(row), current[row.user_id] if row.state is State.APPLIED else None)
-        for found in unannounced
-        for row in map(rows.__getitem__, found.action_ids)
+        Settled(
+            settlement_id=settlement.id,
+            user_id=action.user_id,
+            outcome=outcome_of(action),
+            standing=current[action.user_id] if action.state is State.APPLIED else None,
+        )
+        for settlement in unannounced
+        for action in map(stored.__getitem__, settlement.action_ids)
     ]
     return len(left_behind) if announce(database, standings, events, left_behind) else 0
 
@@ -161,18 +166,25 @@ def _private_entry(settled: Settled, ranks: Ranks, *, is_news: bool) -> Entry:
     outcome = settled.outcome
     told: list[Event] = [
         action_settled(
-            outcome.action_id,
-            outcome.state,
-            outcome.reason,
-            outcome.score_increment,
-            outcome.new_score,
-            ranks.rank,
-            outcome.reason_details,
+            action_id=outcome.action_id,
+            status=outcome.state,
+            reason=outcome.reason,
+            increment=outcome.score_increment,
+            new_score=outcome.new_score,
+            rank=ranks.rank,
+            reason_details=outcome.reason_details,
         )
     ]
     if outcome.previous_score is not None and outcome.new_score is not None:
-        told.append(score_updated(settled.user_id, outcome.previous_score, outcome.new_score, ranks.rank))
+        told.append(
+            score_updated(
+                settled.user_id,
+                old_score=outcome.previous_score,
+                new_score=outcome.new_score,
+                new_rank=ranks.rank,
+            )
+        )
     if is_news and ranks.previous != ranks.rank:
-        told.append(rank_changed(settled.user_id, ranks.previous, ranks.rank))
+        told.append(rank_changed(settled.user_id, old_rank=ranks.previous, new_rank=ranks.rank))
     answer = outcome_json(outcome, ranks.previous, ranks.rank)
     return for_user(settled.user_id, told, action_id=outcome.action_id, outcome=answer)

@@ -77,9 +77,10 @@ def publish_notes(
 def _score_entry(note: StandingNote, applied: Applied) -> Entry:
     rank = next((move.new_rank for move in applied.moves if move.user_id == note.user_id), None)
     new_rank = rank if applied.is_whole else None
-    return for_user(
-        note.user_id, [score_updated(note.user_id, note.previous_score or 0, note.new_score or 0, new_rank)]
+    event = score_updated(
+        note.user_id, old_score=note.previous_score or 0, new_score=note.new_score or 0, new_rank=new_rank
     )
+    return for_user(note.user_id, [event])
 
 
 def entries_after(applied: Applied, increments: Mapping[UUID, int], *, told: Collection[UUID] = ()) -> list[Entry]:
@@ -109,7 +110,7 @@ def _is_count_new(applied: Applied) -> bool:
 
 def _moved(applied: Applied, told: Collection[UUID]) -> list[Entry]:
     return [
-        for_user(move.user_id, [rank_changed(move.user_id, move.old_rank, move.new_rank)])
+        for_user(move.user_id, [rank_changed(move.user_id, old_rank=move.old_rank, new_rank=move.new_rank)])
         for move in applied.moves
         if move.is_news and move.old_rank != move.new_rank and move.user_id not in told
     ]
@@ -123,7 +124,7 @@ def _pushed_aside(applied: Applied, movers: set[UUID]) -> list[Entry]:
     for user_id in (before.keys() | after.keys()) - movers:
         old, new = before.get(user_id), after.get(user_id)
         if old != new and min(old or TOP_SIZE + 1, new or TOP_SIZE + 1) <= TOP_SIZE:
-            entries.append(for_user(user_id, [rank_changed(user_id, old, new)]))
+            entries.append(for_user(user_id, [rank_changed(user_id, old_rank=old, new_rank=new)]))
     return entries
 
 

@@ -112,7 +112,9 @@ def adjust(call: Call[requests.Adjustment, None]) -> Response:
 @serves(Operation("The audit log", access=Access.ADMIN, query=requests.AuditQuery, answer=responses.AuditPage))
 def list_audit(call: Call[None, requests.AuditQuery]) -> Response:
     """Newest first; `userId` matches the actor or the target."""
-    wanted = AuditFilter(call.query.event, call.query.user_id, call.query.since, call.query.until)
+    wanted = AuditFilter(
+        event=call.query.event, user_id=call.query.user_id, since=call.query.since, until=call.query.until
+    )
     after = _audit_position(decode_cursor(call.query.cursor, [int, int, str, int, int]))
     found = read_audit_log(current_components().database, wanted, after=after, limit=call.query.limit + 1)
     page = found[: call.query.limit]
@@ -175,7 +177,12 @@ def show_stats(call: BareCall) -> Response:
 def _moderation(call: AnyCall) -> Moderation:
     components = current_components()
     return Moderation(
-        components.database, components.standings, components.events, call.caller, call.origin, call.keyed_request
+        database=components.database,
+        standings=components.standings,
+        events=components.events,
+        admin=call.caller,
+        origin=call.origin,
+        request=call.keyed_request,
     )
 
 
