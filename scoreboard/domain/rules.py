@@ -119,6 +119,8 @@ def check_completion_time(completion: Completion, _history: History) -> Evidence
 
 def check_burst(completion: Completion, history: History) -> Evidence | None:
     """More than eight completions within ten seconds, this one included."""
+    if len(history.accepted_at) <= BURST_MAXIMUM:
+        return None
     since = completion.accepted_at - BURST_WINDOW
     count = sum(since < moment <= completion.accepted_at for moment in history.accepted_at)
     if count <= BURST_MAXIMUM:

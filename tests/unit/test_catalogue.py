@@ -20,7 +20,13 @@ from scoreboard.domain.actions import (
     time_at,
 )
 from scoreboard.domain.errors import ValidationFailed
-from scoreboard.services.actions.catalogue import METADATA_MAX_BYTES, Catalogue, CatalogueError, load_catalogue
+from scoreboard.services.actions.catalogue import (
+    _CHECKED_MAX,
+    METADATA_MAX_BYTES,
+    Catalogue,
+    CatalogueError,
+    load_catalogue,
+)
 
 DEFAULT = ROOT / "scoreboard" / "catalogue.toml"
 
@@ -291,6 +297,16 @@ def test_metadata_is_bounded_in_bytes(path: Path) -> None:
     room = METADATA_MAX_BYTES - len('{"a":""}')
     catalogue.check_request("JUMP", {"a": "é" * (room // 2)})
     assert fields(catalogue, "JUMP", {"a": "é" * (room // 2 + 1)}) == {"metadata": "has more than 2048 bytes"}
+
+
+def test_what_was_found_right_is_remembered_by_type_within_a_bound(default: Catalogue) -> None:
+    for number in range(_CHECKED_MAX + 10):
+        default.check_request("SOLVE_PROBLEM", {"problem": str(number)})
+    assert 0 < len(default._checked) <= _CHECKED_MAX
+    for _ in range(2):
+        assert default.check_request("SOLVE_PROBLEM", {"problem": "1"}).code == "SOLVE_PROBLEM"
+        assert fields(default, "FINISH_ROUND", {"problem": "1"})
+        assert fields(default, "SOLVE_PROBLEM", {"problem": 1}), "another value, written otherwise"
 
 
 def test_deeply_nested_metadata_is_refused_like_any_other(default: Catalogue) -> None:

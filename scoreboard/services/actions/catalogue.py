@@ -32,6 +32,9 @@ from scoreboard.domain.errors import ValidationFailed
 
 # Metadata is bound into the token and kept with the action; a game's parameters fit many times over.
 METADATA_MAX_BYTES = 2_048
+# Metadata found right and remembered, per process: the levels of a game many times over, and 4 MB at most. Checking takes
+# twenty times as long as looking it up.
+_CHECKED_MAX = 2_000
 _CODE = r"^[A-Z][A-Z0-9_]{0,49}$"
 # One day: an action that takes longer is not one action.
 _TIME_MAX_MS = 86_400_000
@@ -229,19 +232,33 @@ class Catalogue:
     def _validators(self) -> dict[str, Draft202012Validator]:
         return {code: Draft202012Validator(dict(each.metadata_schema)) for code, each in self.types.items()}
 
+    @cached_property
+    def _checked(self) -> set[tuple[str, bytes]]:
+        """Types with metadata, as JSON, that were found right."""
+        return set()
+
     def check_request(self, code: str, metadata: Mapping[str, object]) -> ActionType:
         """The type of an action about to be issued. Raises ValidationFailed naming the field."""
         action_type = self.types.get(code)
         if action_type is None:
             raise ValidationFailed({"actionType": f"is not one of {', '.join(sorted(self.types))}"})
         try:
-            size = len(orjson.dumps(metadata))
+            written = orjson.dumps(metadata)
         except TypeError:
             raise ValidationFailed({"metadata": "is nested too deeply"}) from None
-        if size > METADATA_MAX_BYTES:
+        if (code, written) in self._checked:
+            return action_type
+        if len(written) > METADATA_MAX_BYTES:
             raise ValidationFailed({"metadata": f"has more than {METADATA_MAX_BYTES} bytes"})
+        self._check_metadata(action_type, metadata)
+        if len(self._checked) >= _CHECKED_MAX:
+            self._checked.clear()
+        self._checked.add((code, written))
+        return action_type
+
+    def _check_metadata(self, action_type: ActionType, metadata: Mapping[str, object]) -> None:
         fields: dict[str, str] = {}
-        for error in self._validators[code].iter_errors(metadata):
+        for error in self._validators[action_type.code].iter_errors(metadata):
             path = ".".join(["metadata", *(str(part) for part in error.absolute_path)])
             fields.setdefault(path, error.message[:200])
         if fields:
@@ -251,7 +268,6 @@ class Catalogue:
             time_at(action_type.min_time, metadata)
         except ValueError as error:
             raise ValidationFailed({"metadata": str(error)}) from None
-        return action_type
 
 
 def load_catalogue(path: Path) -> Catalogue:
