@@ -183,7 +183,8 @@ class Page:
         option = self.find(f"difficulty-{difficulty}")
         option.find_element(By.XPATH, "..").click()
         self.find("start-game").click()
-        self.wait(lambda: self.cell(1), "the numbers")
+        # Those of the last round stay below the curtain until then.
+        self.wait(lambda: not self.find("start-game").is_displayed() and self.cell(1), "the numbers")
 
     def cell(self, number: int) -> WebElement:
         return self.find("grid").find_element(By.CSS_SELECTOR, f'[data-number="{number}"]')

@@ -222,18 +222,29 @@ export class Scoreboard extends EventTarget {
    *   completionTime in ms since start
    * @returns {Promise<Outcome>}
    */
-  async finish(action, { completionTime = performance.now() - action.startedAt, points, data, next } = {}) {
+  finish(action, { next, ...result } = {}) {
+    const { actionId, actionType, metadata } = action;
+    const answer = this.#complete(action, result);
+    this.next.forget(actionId);
+    const wanted = next === true ? { actionType, metadata } : next;
+    if (wanted) this.next.prefetchWith(actionId, wanted, answer);
+    return answer;
+  }
+
+  /**
+   * @param {Action} action
+   * @param {{completionTime?: number, points?: number, data?: string}} result
+   * @returns {Promise<Outcome>}
+   */
+  async #complete(action, { completionTime = performance.now() - action.startedAt, points, data }) {
     const proof = { completionTime: Math.round(completionTime), points, data };
-    const { actionId, actionToken, proofKey, actionType, metadata } = action;
+    const { actionId, actionToken, proofKey } = action;
     const signature = await checksum(proofKey, { actionId, ...proof });
     const expected = points ?? action.maxPoints;
     const body = { actionId, actionToken, proof: { ...proof, checksum: signature } };
     // The token's life by the service's stamps, its age by the monotonic clock.
     const lifeMs = Date.parse(action.expiresAt) - Date.parse(action.issuedAt);
     const leftMs = lifeMs - (performance.now() - action.startedAt) - (action.waitedMs ?? 0);
-    this.next.forget(actionId);
-    const wanted = next === true ? { actionType, metadata } : next;
-    if (wanted) this.next.prefetchWith(actionId, { metadata: {}, ...wanted });
     const answer = this.completions.add(body, { points: expected, leftMs });
     if (leftMs > 0) this.optimistic.expect(actionId, expected);
     return answer;

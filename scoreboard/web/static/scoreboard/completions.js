@@ -135,9 +135,7 @@ export class Completions {
     clearTimeout(this.#timer);
     try {
       for (let entry = this.#nextEntry(); entry; entry = this.#nextEntry()) {
-        const sent = this.#send(entry);
-        this.setup.next.expect(entry.body.actionId, sent);
-        if (!(await sent)) return;
+        if (!(await this.#send(entry))) return;
       }
     } finally {
       this.#isDraining = false;

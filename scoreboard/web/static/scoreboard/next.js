@@ -11,7 +11,11 @@ import { ApiError } from "./http.js";
 
 /** @typedef {import("./types.js").Action} Action */
 /** @typedef {import("./types.js").NextAction} NextAction */
-/** @typedef {{actionId: string, wanted: Required<NextAction>, until: number}} Prefetch */
+/**
+ * `answer` settles when the answer to the completion is there, or when the first try fails.
+ *
+ * @typedef {{actionId: string, wanted: Required<NextAction>, answer: Promise<unknown>, until: number}} Prefetch
+ */
 /** @typedef {{action: Action, key: string, arrivedAt: number}} Waiting `arrivedAt` by the device's clock, ms */
 
 /** A user may have five open actions by default; the rounds being played in two tabs need some of them. */
@@ -35,8 +39,6 @@ const STATUSES = /** @type {Record<string, number>} */ ({
 export class NextActions {
   /** The newest completion that prefetches. @type {Prefetch | null} */
   #prefetch = null;
-  /** The completion that is being sent. Its answer settles when it arrives or the try fails. */
-  #coming = { actionId: "", answer: /** @type {Promise<unknown>} */ (Promise.resolve()) };
   /** Newest first. @type {Waiting[]} */
   #waiting = [];
   /** The kind that the completion on its way prefetches; null once another user has signed in. @type {NextAction | null} */
@@ -68,13 +70,20 @@ export class NextActions {
     this.#waiting = [];
   }
 
-  /** Let the completion of this action prefetch. @param {string} actionId @param {Required<NextAction>} wanted */
-  prefetchWith(actionId, wanted) {
+  /**
+   * Let the completion of this action prefetch.
+   *
+   * @param {string} actionId
+   * @param {NextAction} wanted
+   * @param {Promise<unknown>} answer to the completion
+   */
+  prefetchWith(actionId, { actionType, metadata = {} }, answer) {
     this.#takeOver();
     this.#prune();
+    this.#prefetch = null;
     const now = performance.now();
-    const isFull = this.#waiting.length >= MAX_WAITING;
-    this.#prefetch = isFull || now < this.#unknownUntil ? null : { actionId, wanted, until: now + PREFETCH_MS };
+    if (this.#waiting.length >= MAX_WAITING || now < this.#unknownUntil) return;
+    this.#prefetch = { actionId, wanted: { actionType, metadata }, answer, until: now + PREFETCH_MS };
   }
 
   /** The kind of action that this action's completion prefetches, if any. @param {string} actionId */
@@ -83,11 +92,6 @@ export class NextActions {
     if (prefetch?.actionId !== actionId || performance.now() > prefetch.until) return undefined;
     this.#asked = prefetch.wanted;
     return prefetch.wanted;
-  }
-
-  /** Let `begin` wait for the answer to this completion. @param {string} actionId @param {Promise<unknown>} answer */
-  expect(actionId, answer) {
-    this.#coming = { actionId, answer };
   }
 
   /**
@@ -136,8 +140,9 @@ export class NextActions {
   async begin(wanted) {
     this.#takeOver();
     const prefetch = this.#prefetch;
-    const isComing = prefetch?.actionId === this.#coming.actionId && keyOf(prefetch.wanted) === keyOf(wanted);
-    if (isComing) await Promise.race([this.#coming.answer, sleep(ANSWER_MS)]);
+    if (prefetch && keyOf(prefetch.wanted) === keyOf(wanted)) {
+      await Promise.race([prefetch.answer, sleep(ANSWER_MS)]).catch(() => {}); // The caller of `finish` handles a refusal.
+    }
     this.#prefetch = null;
   }
 
