@@ -1,4 +1,4 @@
-"""All refusals as one typed tree; ``web.errors`` translates them to HTTP."""
+"""All refusals as one typed tree; ``web/api/refusals.py`` gives each its HTTP status."""
 
 from __future__ import annotations
 

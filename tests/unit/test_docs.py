@@ -14,7 +14,6 @@ from config import ROOT, Settings
 from scoreboard import metrics
 from scoreboard.cli import COMMANDS
 from scoreboard.domain.rules import RULES
-from scoreboard.web.api.errors import STATUS
 from scoreboard.web.door.cross_origin import ALLOWED_HEADERS, EXPOSED_HEADERS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -69,12 +68,6 @@ def test_the_operators_page_lists_every_metric_and_no_other() -> None:
     # Those that are asked for at the time of a scrape are named where they are made.
     scraped = (ROOT / "scoreboard/web/views/metrics.py").read_text(encoding="utf-8")
     assert documented == counted | set(re.findall(r'"(scoreboard_[a-z_]+)"', scraped))
-
-
-@pytest.mark.parametrize("code", sorted({kind.code for kind in STATUS}))
-def test_the_api_page_explains_every_error_code(code: str) -> None:
-    status = next(STATUS[kind] for kind in STATUS if kind.code == code)
-    assert any(str(status) == row[0] and code in row[1] for row in rows(API, "Errors"))
 
 
 @pytest.mark.parametrize("reason", [rule.reason for rule in RULES])

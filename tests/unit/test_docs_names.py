@@ -14,8 +14,7 @@ from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.actions import SETTLED, State
 from scoreboard.domain.rules import RULES
 from scoreboard.services.actions.catalogue import load_catalogue
-from scoreboard.web.api.errors import HTTP_CODES, STATUS
-from scoreboard.web.api.refusals import INTERNAL_ERROR
+from scoreboard.web.api.refusals import CODES, STATUSES_AND_CODES
 from tests.unit.test_docs import API, OPERATIONS, PAGES, rows
 
 EMBEDDING = (ROOT / "docs/embedding.md").read_text(encoding="utf-8")
@@ -28,7 +27,6 @@ PYTHON = "\n".join(
 LIVING = [page for page in PAGES if page.parent.name != "adr" and page.name != "CHANGELOG.md"]
 
 SETTINGS = {name.upper() for name in Settings.model_fields}
-CODES = {kind.code for kind in STATUS} | {code for code, _ in HTTP_CODES.values()} | {INTERNAL_ERROR[0]}
 REASONS = {rule.reason for rule in RULES}
 # Capitals that are neither a setting nor a code of ours.
 OTHER_CAPITALS = {
@@ -59,8 +57,12 @@ def test_every_name_in_capitals_is_a_setting_a_code_or_an_action() -> None:
     assert {name: pages for name, pages in names.items() if name not in known} == {}
 
 
-def test_the_error_table_has_every_code_and_no_other() -> None:
-    assert {code for row in rows(API, "Errors") for code in row[1].split(", ")} == CODES
+def test_the_error_table_is_that_of_the_code() -> None:
+    table = rows(API, "Errors")
+    documented = [(int(status), code) for row in table for status in row[0].split(", ") for code in row[1].split(", ")]
+    assert sorted(documented) == sorted(STATUSES_AND_CODES)
+    assert [row[0] for row in table] == sorted(row[0] for row in table)
+    assert all(meaning for _, _, meaning in table)
 
 
 def test_every_metric_that_a_page_names_exists() -> None:

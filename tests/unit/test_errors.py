@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scoreboard.domain import errors
 from scoreboard.domain.errors import RetryLater, ScoreboardError, ServiceUnavailable, ValidationFailed
-from scoreboard.web.api.errors import STATUS
+from scoreboard.web.api.refusals import STATUS
 
 # The contract's table, without what Flask refuses by itself.
 CONTRACT = {

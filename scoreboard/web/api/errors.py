@@ -1,4 +1,4 @@
-"""From refusals to HTTP, in one place. No answer shows a stack trace, SQL or a server's name."""
+"""Translates what was raised into an answer. No answer shows a stack trace, SQL or a server's name."""
 
 from __future__ import annotations
 
@@ -17,42 +17,12 @@ from scoreboard.domain.errors import RetryLater, ScoreboardError
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.refusals import explain
-from scoreboard.web.api.refusals import INTERNAL_ERROR, refusal
+from scoreboard.web.api.refusals import INTERNAL_ERROR, STATUS, refusal, refusal_by_status
 from scoreboard.web.door.rate_limits import describe_refusal
 from scoreboard.web.door.request_log import PATH_MAX
 
 log = structlog.get_logger(__name__)
 
-STATUS: dict[type[ScoreboardError], int] = {
-    errors.ValidationFailed: 400,
-    errors.InvalidActionToken: 400,
-    errors.ActionTokenExpired: 400,
-    errors.ScoreValidationFailed: 400,
-    errors.InvalidCredentials: 401,
-    errors.InvalidToken: 401,
-    errors.TokenExpired: 401,
-    errors.InsufficientPermissions: 403,
-    errors.AccountBanned: 403,
-    errors.CsrfFailed: 403,
-    errors.NotFound: 404,
-    errors.ActionAlreadyCompleted: 409,
-    errors.UsernameTaken: 409,
-    errors.EmailTaken: 409,
-    errors.IdempotencyMismatch: 422,
-    errors.RateLimitExceeded: 429,
-    errors.TooManyOpenActions: 429,
-    errors.TooManyStreams: 429,
-    errors.ServiceUnavailable: 503,
-}
-#: What Flask and Werkzeug refuse by themselves.
-HTTP_CODES = {
-    400: ("VALIDATION_FAILED", "The request is not valid."),
-    404: ("NOT_FOUND", "This path does not exist."),
-    405: ("METHOD_NOT_ALLOWED", "This path does not take that method."),
-    413: ("BODY_TOO_LARGE", "The body is larger than 64 KB."),
-    415: ("UNSUPPORTED_MEDIA_TYPE", "The body must be JSON, with Content-Type: application/json."),
-    429: ("RATE_LIMIT_EXCEEDED", "Too many requests; try again later."),
-}
 # A restart of Postgres takes about this long.
 _UNAVAILABLE_RETRY_S = 2
 
@@ -84,7 +54,7 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     status = error.code or 500
     if status < HTTPStatus.BAD_REQUEST:
         return error
-    code, message = HTTP_CODES.get(status, (INTERNAL_ERROR[0] if status >= 500 else "VALIDATION_FAILED", error.name))
+    code, message = refusal_by_status(status, otherwise=error.name)
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
     details = describe_refusal(error) if isinstance(error, RateLimitExceeded) else {}
     if status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -14,9 +14,8 @@ from werkzeug.routing import Rule
 from scoreboard import __version__
 from scoreboard.domain import errors
 from scoreboard.domain.errors import ScoreboardError
-from scoreboard.web.api.errors import HTTP_CODES, STATUS
 from scoreboard.web.api.header_docs import HEADERS, RESPONSE_HEADERS
-from scoreboard.web.api.refusals import INTERNAL_ERROR, Error
+from scoreboard.web.api.refusals import CODES, STATUS, Error
 from scoreboard.web.api.responses import SignIn
 from scoreboard.web.door.operation import Access, Operation
 from scoreboard.wire import fields
@@ -111,14 +110,13 @@ def _schemas(models: Iterable[type[Any]], mode: JsonSchemaMode) -> dict[str, Any
 
 def _error_schemas() -> dict[str, Any]:
     schemas = _schemas([Error], "serialization")
-    codes = {kind.code for kind in STATUS} | {code for code, _ in HTTP_CODES.values()} | {INTERNAL_ERROR[0]}
     schemas["ErrorInfo"]["properties"]["code"] = {
         "$ref": _REF.format(model="ErrorCode"),
         "description": schemas["ErrorInfo"]["properties"]["code"]["description"],
     }
     schemas["ErrorCode"] = {
         "type": "string",
-        "enum": sorted(codes),
+        "enum": sorted(CODES),
         "description": "what was refused; docs/api.md says when. There may be more one day",
     }
     return schemas

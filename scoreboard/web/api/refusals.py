@@ -1,20 +1,75 @@
-"""The body of a refusal, the same from a view, the gate before the application, and the server itself."""
+"""Every refusal: its status, code and message, and the body that tells of it.
+
+Views, the admission in front of the application and the server itself refuse alike. docs/api.md explains the same
+table, which a test compares.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Annotated, Literal
 from uuid import uuid4
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from scoreboard.domain import errors
+from scoreboard.domain.errors import ScoreboardError
 from scoreboard.wire import fields
 from scoreboard.wire.encoding import to_json
 from scoreboard.wire.fields import about
 
+#: The statuses of the use cases' refusals. Code and message stand on each class.
+STATUS: dict[type[ScoreboardError], int] = {
+    errors.ValidationFailed: 400,
+    errors.InvalidActionToken: 400,
+    errors.ActionTokenExpired: 400,
+    errors.ScoreValidationFailed: 400,
+    errors.InvalidCredentials: 401,
+    errors.InvalidToken: 401,
+    errors.TokenExpired: 401,
+    errors.InsufficientPermissions: 403,
+    errors.AccountBanned: 403,
+    errors.CsrfFailed: 403,
+    errors.NotFound: 404,
+    errors.ActionAlreadyCompleted: 409,
+    errors.UsernameTaken: 409,
+    errors.EmailTaken: 409,
+    errors.IdempotencyMismatch: 422,
+    errors.RateLimitExceeded: 429,
+    errors.TooManyOpenActions: 429,
+    errors.TooManyStreams: 429,
+    errors.ServiceUnavailable: 503,
+}
 # A failure of ours; no answer says more about it.
-INTERNAL_ERROR = ("INTERNAL_ERROR", "Something went wrong on our side.")
+INTERNAL_ERROR = (ScoreboardError.code, ScoreboardError.message)
+#: What Flask, Werkzeug and the server refuse by themselves: code and message by status.
+BY_STATUS = {
+    400: (errors.ValidationFailed.code, errors.ValidationFailed.message),
+    404: (errors.NotFound.code, "This path does not exist."),
+    405: ("METHOD_NOT_ALLOWED", "This path does not take that method."),
+    413: ("BODY_TOO_LARGE", "The body is larger than 64 KB."),
+    414: (errors.ValidationFailed.code, "The address is too long."),
+    415: ("UNSUPPORTED_MEDIA_TYPE", "The body must be JSON, with Content-Type: application/json."),
+    429: (errors.RateLimitExceeded.code, errors.RateLimitExceeded.message),
+    431: (errors.ValidationFailed.code, "The headers are too many or too long."),
+    500: INTERNAL_ERROR,
+}
+#: All pairs of a status and a code that an answer may have.
+STATUSES_AND_CODES = frozenset(
+    [
+        *((status, kind.code) for kind, status in STATUS.items()),
+        *((status, code) for status, (code, _) in BY_STATUS.items()),
+    ]
+)
+CODES = frozenset(code for _, code in STATUSES_AND_CODES)
+
+
+def refusal_by_status(status: int, *, otherwise: str) -> tuple[str, str]:
+    """Code and message of a refusal of the framework; ``otherwise`` is the message of a status that isn't listed."""
+    unlisted = INTERNAL_ERROR[0] if status >= HTTPStatus.INTERNAL_SERVER_ERROR else errors.ValidationFailed.code
+    return BY_STATUS.get(status, (unlisted, otherwise))
 
 
 class ErrorInfo(TypedDict):

@@ -11,16 +11,17 @@ from gunicorn.http import errors
 from config import Settings
 from scoreboard import metrics
 from scoreboard.domain.errors import ValidationFailed
-from scoreboard.web.api.refusals import INTERNAL_ERROR, bare_answer
+from scoreboard.web.api.refusals import BY_STATUS, INTERNAL_ERROR, bare_answer
 from scoreboard.web.door.client_info import UNIX_PEER
 from scoreboard.web.door.request_log import steady_headers
 
 log = structlog.get_logger(__name__)
 
-_TOO_LONG: dict[type[BaseException], tuple[HTTPStatus, str]] = {
-    errors.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "The address is too long."),
-    errors.LimitRequestHeaders: (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too many or too long."),
+_TOO_LONG: dict[type[BaseException], HTTPStatus] = {
+    errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
 }
+_NOT_HTTP = (ValidationFailed.code, "The request is not valid HTTP.")
 # These say that something is wrong with us. The stubs don't know the last two yet.
 _OUR_OWN = (
     errors.ConfigurationProblem,
@@ -36,8 +37,8 @@ def refuse(settings: Settings, request: Any, address: Any, error: BaseException)
     its log would have the query string, with a ticket in it.
     """
     if isinstance(error, errors.ParseException) and not isinstance(error, _OUR_OWN):
-        code = ValidationFailed.code
-        status, message = _TOO_LONG.get(type(error), (HTTPStatus.BAD_REQUEST, "The request is not valid HTTP."))
+        status = _TOO_LONG.get(type(error), HTTPStatus.BAD_REQUEST)
+        code, message = BY_STATUS[status] if type(error) in _TOO_LONG else _NOT_HTTP
         # The kind says enough; the rest of the error is the sender's own words.
         log.warning("malformed_request", kind=type(error).__name__, ip=_host(address))
     else:
