@@ -408,8 +408,8 @@ def test_a_token_names_what_it_is_for(player: Player) -> None:
 
 
 def test_short_lives_and_a_closed_board(start_service: StartService) -> None:
-    """Tokens of two seconds, on a service whose board is for signed-in callers only."""
-    service = start_service(JWT_ACCESS_TTL_S="2", JWT_REFRESH_TTL_S="3", PUBLIC_LEADERBOARD="false")
+    """Tokens of five seconds, on a service whose board is for signed-in callers only."""
+    service = start_service(JWT_ACCESS_TTL_S="5", JWT_REFRESH_TTL_S="6", PUBLIC_LEADERBOARD="false")
     player = register(service.url)
     assert (player.score()["rank"], player.score()["percentile"]) == (1, 100), "alone on the board"
     anonymous = Api(service.url)
@@ -431,7 +431,7 @@ def test_short_lives_and_a_closed_board(start_service: StartService) -> None:
     ticket = data_of(player.api.post("/v1/stream/ticket"))["ticket"]
     with open_stream(service.url, params={"ticket": ticket}) as stream:
         stream.wait_for("leaderboard:initial")
-        stream.wait_ended(7)
+        stream.wait_ended(12)
 
     for path in [OWN_SCORE, *closed, "/v1/actions/types"]:
         assert_refused(player.api.get(path), 401, "TOKEN_EXPIRED")
