@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import math
 from collections.abc import Mapping
@@ -9,12 +10,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 from typing import ClassVar, Literal
+from uuid import UUID
 
 from scoreboard.domain.errors import ScoreValidationFailed, ValidationFailed
 
 DATA_MAX_BYTES = 2_048
 # The largest integer that JavaScript and a Redis sorted set hold exactly.
 MAX_SAFE_INTEGER = 2**53 - 1
+# Ids stay in their order while completion times are true; a false one moves its player's next id by so much at most.
+_ID_AHEAD_MAX_MS = 300_000
 
 
 class State(StrEnum):
@@ -197,3 +201,16 @@ def check_reported_points(action_type: ActionType, reported: int | None) -> None
         raise ValidationFailed({"proof.points": "this action type needs the points reached"})
     if reported > points.maximum:
         raise ScoreValidationFailed(points.maximum)
+
+
+def next_action_id(action_id: UUID, completion_time_ms: int) -> UUID:
+    """The id of the action that a completion of this one may bring: always the same, so there is at most one.
+
+    A UUID of version 7: the time of the completed one's id plus the time that it took by its player's word, so that
+    rows issued at the same time lie together; the rest is a digest of the completed one's id.
+    """
+    issued_ms = action_id.int >> 80
+    at_ms = (issued_ms + min(max(0, completion_time_ms), _ID_AHEAD_MAX_MS)) % (1 << 48)
+    digest = hashlib.sha256(b"next action" + action_id.bytes).digest()
+    noise = int.from_bytes(digest[:10], "big")
+    return UUID(int=at_ms << 80 | 7 << 76 | (noise >> 68) << 64 | 2 << 62 | noise & (1 << 62) - 1)

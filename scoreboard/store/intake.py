@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
 
 from scoreboard.domain.accounts import Role, Status
-from scoreboard.domain.actions import State
+from scoreboard.domain.actions import State, next_action_id
 from scoreboard.store.prepared import Prepared, array, text_array, uuid_array
 from scoreboard.store.sessions import Caller
 from scoreboard.store.tables import actions, users
@@ -58,21 +58,49 @@ class Acceptance:
     body_digest: bytes
     ip: str | None
     user_agent: str | None
+    # To be issued with it, if it is accepted; its id is ``next_id``.
+    following: Issue | None = None
+
+    @property
+    def next_id(self) -> UUID:
+        """The id of the action that this completion may bring."""
+        return next_action_id(self.action_id, self.completion_time_ms)
+
+
+class AcceptedRow(NamedTuple):
+    """A completion that was accepted; the times of the action issued with it, None without one."""
+
+    id: UUID
+    digest: str
+    issued_at: datetime | None
+    expires_at: datetime | None
+
+    @property
+    def issued(self) -> Issued | None:
+        return Issued(self.issued_at, self.expires_at) if self.issued_at and self.expires_at else None
 
 
 _LOCK = Prepared("lock_open_actions", tuple)
 _ISSUE = Prepared("issue_actions", tuple)
-_ACCEPT = Prepared("accept_actions", tuple)
+_ACCEPT = Prepared("accept_actions", AcceptedRow)
+_NEXT_COLUMNS = (
+    "next_ids",
+    "next_issued_by",
+    "next_action_types",
+    "next_metadata",
+    "next_token_hashes",
+    "next_ttls_s",
+)
 
 
 def issue(connection: sa.Connection, wanted: Sequence[Issue], *, max_open: int) -> dict[UUID, Issued]:
     """Store issued actions, in order as far as their players have fewer than ``max_open`` open ones; returns those.
 
-    ``connection`` commits by itself.
+    One whose id is taken is not stored. ``connection`` commits by itself.
     """
     rows = _ISSUE.fetch_after(
         _LOCK,
-        {"keys": array(sorted({_lock_key(issue.user_id) for issue in wanted}))},
+        _lock_keys(wanted),
         connection,
         **_callers(wanted),
         ids=uuid_array([issue.action_id for issue in wanted]),
@@ -87,26 +115,53 @@ def issue(connection: sa.Connection, wanted: Sequence[Issue], *, max_open: int) 
     return {action_id: Issued(issued_at, expires_at) for action_id, issued_at, expires_at in rows}
 
 
-def accept(connection: sa.Connection, completions: Sequence[Acceptance]) -> set[tuple[UUID, bytes]]:
-    """Accept those that are issued, unexpired and match; returns (action, digest of the body) of each.
+def accept(
+    connection: sa.Connection, completions: Sequence[Acceptance], *, max_open: int
+) -> dict[tuple[UUID, bytes], Issued | None]:
+    """Accept those that are issued, unexpired and match; by action and digest of the body, what was issued with each.
 
     The row's own state is the guard, and the database's clock decides on expiry. Of
-    several completions of one action one is accepted. ``connection`` commits by itself.
+    several completions of one action one is accepted. What an accepted one asks for next is issued
+    as ``issue`` would do it, at the moment of its acceptance. ``connection`` commits by itself.
     """
-    rows = _ACCEPT.fetch(
-        connection,
+    following = [completion.following for completion in completions]
+    arguments = {
         **_callers(completions),
-        ids=uuid_array([completion.action_id for completion in completions]),
-        user_ids=uuid_array([completion.user_id for completion in completions]),
-        token_hashes=array([completion.token_hash.hex() for completion in completions]),
-        completion_times_ms=array([completion.completion_time_ms for completion in completions]),
-        points=array([completion.reported_points for completion in completions]),
-        data=text_array([completion.data for completion in completions]),
-        digests=array([completion.body_digest.hex() for completion in completions]),
-        ips=array([completion.ip for completion in completions]),
-        user_agents=text_array([completion.user_agent for completion in completions]),
+        "ids": uuid_array([completion.action_id for completion in completions]),
+        "user_ids": uuid_array([completion.user_id for completion in completions]),
+        "token_hashes": array([completion.token_hash.hex() for completion in completions]),
+        "completion_times_ms": array([completion.completion_time_ms for completion in completions]),
+        "points": array([completion.reported_points for completion in completions]),
+        "data": text_array([completion.data for completion in completions]),
+        "digests": array([completion.body_digest.hex() for completion in completions]),
+        "ips": array([completion.ip for completion in completions]),
+        "user_agents": text_array([completion.user_agent for completion in completions]),
+        **_following(following),
+        "max_open": max_open,
+    }
+    issues = [issue for issue in following if issue is not None]
+    rows = (
+        _ACCEPT.fetch_after(_LOCK, _lock_keys(issues), connection, **arguments)
+        if issues
+        else _ACCEPT.fetch(connection, **arguments)
     )
-    return {(action_id, bytes.fromhex(digest)) for action_id, digest in rows}
+    return {(row.id, bytes.fromhex(row.digest)): row.issued for row in rows}
+
+
+def _following(issues: Sequence[Issue | None]) -> dict[str, str]:
+    """The columns of what is asked for next, NULL for completions that ask for nothing."""
+    if not any(issues):
+        # Arrays that are shorter than the others end in NULLs.
+        return dict.fromkeys(_NEXT_COLUMNS, "{}")
+    columns = (
+        array([issue.action_id if issue else None for issue in issues]),
+        array([issue.issued_by if issue else None for issue in issues]),
+        text_array([issue.action_type if issue else None for issue in issues]),
+        text_array([orjson.dumps(issue.metadata).decode() if issue else None for issue in issues]),
+        array([issue.token_hash.hex() if issue else None for issue in issues]),
+        array([issue.ttl_s if issue else None for issue in issues]),
+    )
+    return dict(zip(_NEXT_COLUMNS, columns, strict=True))
 
 
 def _callers(rows: Sequence[Issue | Acceptance]) -> dict[str, str]:
@@ -139,6 +194,10 @@ class Player:
 def get_players(connection: sa.Connection, user_ids: Collection[UUID]) -> dict[UUID, Player]:
     rows: Any = connection.execute(sa.select(users.c.id, users.c.role, users.c.status).where(users.c.id.in_(user_ids)))
     return {row.id: Player(row.id, Role(row.role), Status(row.status)) for row in rows}
+
+
+def _lock_keys(issues: Sequence[Issue]) -> dict[str, str]:
+    return {"keys": array(sorted({_lock_key(issue.user_id) for issue in issues}))}
 
 
 def _lock_key(user_id: UUID) -> int:

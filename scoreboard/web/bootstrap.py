@@ -31,6 +31,7 @@ from scoreboard.services.accounts.passwords import Passwords, Runner, run_here
 from scoreboard.services.accounts.sessions import find_alive_sessions
 from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
 from scoreboard.services.actions.complete import ActionCompletion
+from scoreboard.services.actions.following import FollowingActions
 from scoreboard.services.actions.intake import Intake
 from scoreboard.services.actions.tokens import TokenBox
 from scoreboard.services.boards.read import BoardReader
@@ -105,6 +106,8 @@ def build_components(settings: Settings) -> Components:
     )
     catalogue, tokens = load_catalogue(settings.catalogue_path), TokenBox(settings.action_keys)
     intake = Intake(database, max_open=settings.max_open_actions)
+    clock, callers = DatabaseClock(database), CallerLookup(database)
+    following = FollowingActions(database, intake, catalogue, tokens, callers, clock, settings.action_token_ttl_s)
     hub = _make_hub(settings, database, board)
     doorbell = Doorbell(Ringer(celery), metrics.DEGRADED.labels("broker", "doorbell").inc)
     return Components(
@@ -112,16 +115,16 @@ def build_components(settings: Settings) -> Components:
         admission=admission,
         catalogue=catalogue,
         database=database,
-        clock=DatabaseClock(database),
+        clock=clock,
         redis=client,
         celery=celery,
         standings=standings,
         events=events,
         board=board,
-        callers=CallerLookup(database),
+        callers=callers,
         verified=VerifiedTokens(),
         intake=intake,
-        action_completion=ActionCompletion(database, intake, catalogue, tokens, doorbell, hub, admission.pause),
+        action_completion=ActionCompletion(following, doorbell, hub, admission.pause),
         hub=hub,
         stream_slots=StreamSlots(
             client,

@@ -91,6 +91,8 @@ class Contract:
             yield from (
                 f"took a body that is not described: {each}"
                 for each in self.problems(schema, json.loads(request.content))
+                # What is wrong with `next` is told in its place in an answer that is a success.
+                if not each.startswith("$.next")
             )
 
     def problems(self, schema: Schema, value: object) -> list[str]:

@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 from scoreboard.domain.actions import State
 from scoreboard.domain.errors import TooManyOpenActions
 from scoreboard.services.accounts.sessions import open_session
-from scoreboard.services.actions.intake import CallerChanged, Intake
+from scoreboard.services.actions.intake import CallerChanged, Intake, Taken
 from scoreboard.store import actions, intake, sessions
 from scoreboard.store.audit import Origin
 from scoreboard.store.engine import Database
@@ -121,9 +121,9 @@ def test_only_what_matches_is_accepted(database: Database) -> None:
     foreign = Acceptance(stolen.action_id, bob, bob.user_id, stolen.token_hash, 1, None, None, b"b", None, None)
     rows = [completion(good), completion(expired), foreign, completion(forged, token_hash=b"?" * 32)]
     with database.autocommit() as connection:
-        accepted = intake.accept(connection, [*rows, completion(wanted(ann))])
-        assert accepted == {(good.action_id, rows[0].body_digest)}
-        assert intake.accept(connection, rows) == set()
+        accepted = intake.accept(connection, [*rows, completion(wanted(ann))], max_open=MAX_OPEN)
+        assert accepted == {(good.action_id, rows[0].body_digest): None}
+        assert intake.accept(connection, rows, max_open=MAX_OPEN) == {}
     assert state_of(database, good.action_id) is State.ACCEPTED
     assert {state_of(database, each.action_id) for each in (expired, stolen, forged)} == {State.ISSUED}
 
@@ -133,12 +133,12 @@ def test_of_several_bodies_for_one_action_one_wins(database: Database) -> None:
     issue_all(database, issue)
     bodies = [completion(issue, body=body) for body in (b"aaaa", b"bbbb", b"cccc")]
     with database.autocommit() as connection:
-        accepted = intake.accept(connection, bodies)
+        accepted = intake.accept(connection, bodies, max_open=MAX_OPEN)
     assert len(accepted) == 1
     with database.read() as connection:
         stored = actions.get_action(connection, issue.action_id)
     assert stored is not None
-    assert {(issue.action_id, stored.body_digest)} == accepted
+    assert {(issue.action_id, stored.body_digest)} == set(accepted)
 
 
 def test_two_processes_that_accept_the_same_in_opposite_order_never_wait_in_a_ring(database: Database) -> None:
@@ -147,7 +147,7 @@ def test_two_processes_that_accept_the_same_in_opposite_order_never_wait_in_a_ri
     def accept(part: list[Acceptance], together: Barrier) -> int:
         with database.autocommit() as connection:
             together.wait(10)
-            return len(intake.accept(connection, part))
+            return len(intake.accept(connection, part, max_open=MAX_OPEN))
 
     for _ in range(5):
         rows = [wanted(ann) for _ in range(400)]
@@ -170,9 +170,8 @@ def test_a_row_that_postgres_refuses_fails_alone(database: Database) -> None:
     assert [isinstance(each, DBAPIError) for each in outcomes] == [False, False, False, True, True]
     bodies = [completion(rows[0]), completion(rows[1], data="bad \x00"), completion(rows[2])]
     accepted = at_once([partial(gathered.accept, body) for body in bodies])
-    assert accepted[0] is None
+    assert accepted[0] == accepted[2] == Taken(is_fresh=True)
     assert isinstance(accepted[1], Exception)
-    assert accepted[2] is None
     assert [state_of(database, row.action_id) for row in rows] == [State.ACCEPTED, State.ISSUED, State.ACCEPTED]
 
 
@@ -180,13 +179,13 @@ def test_a_refused_completion_sees_the_stored_action(database: Database) -> None
     issue = wanted(sign_in(database))
     issue_all(database, issue)
     gathered = Intake(database, max_open=100)
-    assert gathered.accept(completion(issue)) is None
-    refusal = gathered.accept(completion(issue, body=b"other"))
-    assert refusal is not None
-    assert refusal[0] is not None
-    assert refusal[0].state is State.ACCEPTED
-    assert refusal[0].body_digest == b"body" * 8
-    assert gathered.accept(completion(wanted(issue.caller))) == (None,)
+    assert gathered.accept(completion(issue)) == Taken(is_fresh=True)
+    refused = gathered.accept(completion(issue, body=b"other"))
+    assert not refused.is_fresh
+    assert refused.stored is not None
+    assert refused.stored.state is State.ACCEPTED
+    assert refused.stored.body_digest == b"body" * 8
+    assert gathered.accept(completion(wanted(issue.caller))) == Taken(is_fresh=False)
 
 
 CHANGES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from cryptography.fernet import Fernet
@@ -49,9 +49,28 @@ def test_every_action_fits_its_token(action_id: UUID, user_id: UUID, code: str) 
     assert BOX.open_action(token) == ActionClaims(action_id, user_id, code, proof_key)
 
 
-def test_no_two_tokens_and_proof_keys_are_alike() -> None:
-    sealed = [BOX.seal_action(ACTION, USER, "JUMP") for _ in range(50)]
+def test_no_two_actions_have_tokens_or_proof_keys_that_are_alike() -> None:
+    sealed = [BOX.seal_action(uuid4(), USER, "JUMP") for _ in range(50)]
     assert len({token for token, _ in sealed}) == len({key for _, key in sealed}) == 50
+    # After the version and the time comes the initialisation vector.
+    assert len({base64.urlsafe_b64decode(token)[9:25] for token, _ in sealed}) == 50
+
+
+def test_the_same_action_is_sealed_into_the_same_token_as_long_as_its_key_is_there() -> None:
+    assert BOX.seal_action(ACTION, USER, "COMPLETE_LEVEL") == (TOKEN, PROOF_KEY)
+    hashed = token_hash(TOKEN)
+    for keys in ([OLD], [OLD, NEW], [NEW, OLD], [NEW, FOREIGN, OLD]):
+        assert TokenBox(keys).seal_again(ACTION, USER, "COMPLETE_LEVEL", hashed=hashed) == (TOKEN, PROOF_KEY)
+    assert TokenBox([NEW, FOREIGN]).seal_again(ACTION, USER, "COMPLETE_LEVEL", hashed=hashed) is None
+    # Of another action, player or type the token is another one.
+    for parts in ((USER, USER, "COMPLETE_LEVEL"), (ACTION, ACTION, "COMPLETE_LEVEL"), (ACTION, USER, "JUMP")):
+        assert BOX.seal_again(*parts, hashed=hashed) is None
+
+
+def test_another_key_makes_another_token_and_another_proof_key() -> None:
+    token, proof_key = TokenBox([NEW]).seal_action(ACTION, USER, "COMPLETE_LEVEL")
+    assert token != TOKEN
+    assert proof_key != PROOF_KEY
 
 
 def test_a_token_shows_nothing_of_what_is_inside() -> None:

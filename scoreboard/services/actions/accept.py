@@ -1,4 +1,4 @@
-"""Accepting a completed action: every check of the request path, then one guarded statement."""
+"""Accepting a completed action: the checks of the request path, and one guarded statement."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import orjson
 from scoreboard.domain.actions import Proof, State, check_reported_points, has_valid_checksum
 from scoreboard.domain.errors import ActionAlreadyCompleted, ActionTokenExpired, InvalidActionToken
 from scoreboard.services.actions.catalogue import Catalogue
-from scoreboard.services.actions.intake import Intake
+from scoreboard.services.actions.intake import Intake, Taken
 from scoreboard.services.actions.tokens import TokenBox, token_hash
 from scoreboard.store import audit
-from scoreboard.store.actions import Action
 from scoreboard.store.audit import AuditEvent, Origin
 from scoreboard.store.engine import Database
-from scoreboard.store.intake import Acceptance
+from scoreboard.store.intake import Acceptance, Issue
 from scoreboard.store.sessions import Caller
 
 
@@ -44,43 +43,41 @@ class Completion:
 
 
 def accept_action(
-    database: Database,
     intake: Intake,
-    catalogue: Catalogue,
-    tokens: TokenBox,
     *,
     caller: Caller,
     player: UUID,
     completion: Completion,
     origin: Origin,
-) -> Action | None:
-    """Consume the token and accept the action; committed when this returns.
+    following: Issue | None = None,
+) -> Taken:
+    """Consume the token of a checked completion and accept the action; committed when this returns.
 
-    Returns None for a fresh acceptance, the stored action when the very same body
-    was accepted before. Raises InvalidActionToken, ActionTokenExpired,
-    ActionAlreadyCompleted, ValidationFailed, ScoreValidationFailed, and what
-    ``Intake.accept`` raises; none of them uses the token up.
+    What is fresh was accepted by this call; anything else was accepted before, with the very same body.
+    ``following`` is issued with a fresh one. Raises InvalidActionToken, ActionTokenExpired,
+    ActionAlreadyCompleted, and what ``Intake.accept`` raises; none of them uses the token up.
     """
-    _check_token_and_proof(database, catalogue, tokens, player=player, completion=completion, origin=origin)
     proof = completion.proof
     digest = completion.digest()
     hashed = token_hash(completion.action_token)
-    acceptance = Acceptance(
-        completion.action_id,
-        caller,
-        player,
-        hashed,
-        proof.completion_time_ms,
-        proof.points,
-        proof.data,
-        digest,
-        origin.ip,
-        origin.short_agent,
+    taken = intake.accept(
+        Acceptance(
+            action_id=completion.action_id,
+            caller=caller,
+            user_id=player,
+            token_hash=hashed,
+            completion_time_ms=proof.completion_time_ms,
+            reported_points=proof.points,
+            data=proof.data,
+            body_digest=digest,
+            ip=origin.ip,
+            user_agent=origin.short_agent,
+            following=following,
+        )
     )
-    refusal = intake.accept(acceptance)
-    if refusal is None:
-        return None
-    (stored,) = refusal
+    stored = taken.stored
+    if taken.is_fresh:
+        return taken
     # Not the token that was handed out, even if it opens: base64 has several spellings of the same bytes.
     if stored is None or stored.token_hash != hashed:
         raise InvalidActionToken
@@ -88,12 +85,22 @@ def accept_action(
         raise ActionTokenExpired
     if stored.body_digest != digest:
         raise ActionAlreadyCompleted
-    return stored
+    return taken
 
 
-def _check_token_and_proof(
-    database: Database, catalogue: Catalogue, tokens: TokenBox, *, player: UUID, completion: Completion, origin: Origin
+def check_completion(
+    database: Database,
+    catalogue: Catalogue,
+    tokens: TokenBox,
+    *,
+    player: UUID,
+    completion: Completion,
+    origin: Origin,
 ) -> None:
+    """Every check that needs no row. Raises InvalidActionToken, ValidationFailed, ScoreValidationFailed.
+
+    A wrong token or checksum is written to the audit log first.
+    """
     try:
         claims = tokens.open_action(completion.action_token)
         if claims.action_id != completion.action_id or claims.user_id != player:

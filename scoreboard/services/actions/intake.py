@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
@@ -14,18 +16,36 @@ from scoreboard.store import actions, intake, sessions
 from scoreboard.store.actions import Action
 from scoreboard.store.engine import UNAVAILABLE, Database
 from scoreboard.store.intake import Acceptance, Issue, Issued
+from scoreboard.store.refusals import explain, is_lock_timeout
 from scoreboard.store.sessions import Caller
 
 log = structlog.get_logger(__name__)
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
-#: None for a fresh acceptance; else the stored action, or None in a tuple when there is no such action.
-Refusal = tuple[Action | None]
 
 
 class CallerChanged(Exception):
     """No answer yet: the session has ended, or the account is not what it was. Find out who calls, and ask again."""
+
+
+class AlreadyIssued(Exception):
+    """There is an action of this id: ``action``."""
+
+    def __init__(self, action: Action) -> None:
+        self.action = action
+        super().__init__(str(action.id))
+
+
+class Taken(NamedTuple):
+    """What became of a completion."""
+
+    #: Accepted just now, by this call and no other.
+    is_fresh: bool
+    #: The action of one that was not accepted now, None if there is no such action.
+    stored: Action | None = None
+    #: The action that follows it: issued with a fresh one, or why not; found stored behind another. None without one.
+    following: Issued | Action | Exception | None = None
 
 
 class Intake:
@@ -39,38 +59,94 @@ class Intake:
     def __init__(self, database: Database, *, max_open: int) -> None:
         self._database = database
         self._max_open = max_open
-        #: Issues one action; raises TooManyOpenActions, CallerChanged.
+        #: Issues one action; raises TooManyOpenActions, CallerChanged, AlreadyIssued.
         self.issue: Coalescer[Issue, Issued] = Coalescer(_apart(self._issue))
-        #: Accepts one completion; see Refusal. Raises CallerChanged.
-        self.accept: Coalescer[Acceptance, Refusal | None] = Coalescer(_apart(self._accept))
+        #: Accepts one completion, and issues the action that follows it; raises CallerChanged.
+        self.accept: Coalescer[Acceptance, Taken] = Coalescer(_apart(self._accept))
 
     def _issue(self, wanted: Sequence[Issue]) -> list[Issued | Exception]:
         with self._database.autocommit() as connection:
             issued = intake.issue(connection, wanted, max_open=self._max_open)
-            refused = [each for each in wanted if each.action_id not in issued]
+            # Of several of one id the first was issued.
+            firsts = {issue.action_id: issue for issue in reversed(wanted) if issue.action_id in issued}
+            refused = [issue for issue in wanted if firsts.get(issue.action_id) is not issue]
             changed = _changed(connection, refused)
-            players = {each.user_id for each in refused}
-            expiries = intake.next_expiries_s(connection, players) if players else {}
+            stored = _stored(connection, [issue.action_id for issue in refused])
+            expiries = _expiries(connection, refused)
 
-        def refusal(each: Issue) -> Exception:
-            return CallerChanged() if each.caller in changed else TooManyOpenActions(expiries.get(each.user_id, 1.0))
+        def refusal(issue: Issue) -> Exception:
+            if issue.caller in changed:
+                return CallerChanged()
+            if (action := stored.get(issue.action_id)) is not None and action.user_id == issue.user_id:
+                return AlreadyIssued(action)
+            return TooManyOpenActions(expiries.get(issue.user_id, 1.0))
 
-        return [issued.get(each.action_id) or refusal(each) for each in wanted]
+        return [issued[issue.action_id] if firsts.get(issue.action_id) is issue else refusal(issue) for issue in wanted]
 
-    def _accept(self, completions: Sequence[Acceptance]) -> list[Refusal | Exception | None]:
+    def _accept(self, completions: Sequence[Acceptance]) -> list[Taken | Exception]:
+        """What follows an acceptance never harms it: what Postgres can't issue is left out, and told."""
+        try:
+            return self._accept_with_following(completions)
+        except Exception as error:
+            has_following = any(completion.following for completion in completions)
+            # A lock that isn't free may be that of one player's open actions.
+            if not has_following or not (is_lock_timeout(error) or _is_about_one(error, completions)):
+                raise
+            log.warning("next_not_issued", error=explain(error), rows=len(completions))
+            answers = self._accept_with_following([replace(completion, following=None) for completion in completions])
+            return [
+                answer._replace(following=error)
+                if completion.following and isinstance(answer, Taken) and answer.is_fresh
+                else answer
+                for completion, answer in zip(completions, answers, strict=True)
+            ]
+
+    def _accept_with_following(self, completions: Sequence[Acceptance]) -> list[Taken | Exception]:
+        # Of several of one body the first is accepted, and the others are told what became of it.
+        firsts = {_key(completion): completion for completion in reversed(completions)}
         with self._database.autocommit() as connection:
-            accepted = intake.accept(connection, completions)
-            refused = [each for each in completions if (each.action_id, each.body_digest) not in accepted]
+            accepted = intake.accept(connection, list(firsts.values()), max_open=self._max_open)
+            fresh = {id(completion) for key, completion in firsts.items() if key in accepted}
+            refused = [completion for completion in completions if id(completion) not in fresh]
             changed = _changed(connection, refused)
-            ids = {each.action_id for each in refused}
-            stored = {each.id: each for each in actions.get_actions(connection, list(ids))} if ids else {}
+            ids = [action_id for completion in refused for action_id in (completion.action_id, completion.next_id)]
+            stored = _stored(connection, ids)
+            crowded = [
+                completion.following
+                for key, completion in firsts.items()
+                if completion.following and key in accepted and accepted[key] is None
+            ]
+            expiries = _expiries(connection, crowded)
 
-        def outcome(each: Acceptance) -> Refusal | Exception | None:
-            if each.action_id not in ids:
-                return None
-            return CallerChanged() if each.caller in changed else (stored.get(each.action_id),)
+        def outcome(completion: Acceptance) -> Taken | Exception:
+            if id(completion) in fresh:
+                issued = accepted[_key(completion)]
+                if issued is None and completion.following:
+                    return Taken(True, None, TooManyOpenActions(expiries.get(completion.user_id, 1.0)))
+                return Taken(True, None, issued)
+            if completion.caller in changed:
+                return CallerChanged()
+            return Taken(False, stored.get(completion.action_id), stored.get(completion.next_id))
 
-        return [outcome(each) for each in completions]
+        return [outcome(completion) for completion in completions]
+
+
+def _key(completion: Acceptance) -> tuple[UUID, bytes]:
+    return completion.action_id, completion.body_digest
+
+
+def _is_about_one(error: Exception, completions: Sequence[Acceptance]) -> bool:
+    """Whether Postgres refuses the only row there is, and not because it is down."""
+    return len(completions) == 1 and not isinstance(error, UNAVAILABLE)
+
+
+def _stored(connection: sa.Connection, action_ids: Sequence[UUID]) -> dict[UUID, Action]:
+    return {action.id: action for action in actions.get_actions(connection, action_ids)} if action_ids else {}
+
+
+def _expiries(connection: sa.Connection, refused: Sequence[Issue]) -> dict[UUID, float]:
+    """Seconds until the first open action of these players expires."""
+    return intake.next_expiries_s(connection, {issue.user_id for issue in refused}) if refused else {}
 
 
 def _changed(connection: sa.Connection, refused: Sequence[Issue | Acceptance]) -> set[Caller]:

@@ -10,12 +10,12 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from scoreboard.domain.accounts import Role, Status
-from scoreboard.domain.actions import points_at_most
+from scoreboard.domain.actions import ActionType, points_at_most
 from scoreboard.domain.errors import AccountBanned, InsufficientPermissions, NotFound
 from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.services.actions.intake import Intake
 from scoreboard.services.actions.tokens import TokenBox, token_hash
-from scoreboard.store.intake import Issue, Player
+from scoreboard.store.intake import Issue, Issued, Player
 from scoreboard.store.sessions import Caller
 
 #: The account of this id; raises what ``CallerLookup.find_player`` raises.
@@ -51,6 +51,43 @@ def player_of(find_player: FindPlayer, caller: Caller, on_behalf_of: UUID | None
     return player.id
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedIssue:
+    """An action that may be issued, and what its player is told of it then."""
+
+    issue: Issue
+    action_token: str
+    proof_key: str
+    max_points: int
+
+    def issued(self, times: Issued) -> IssuedAction:
+        return IssuedAction(
+            self.issue.action_id,
+            self.action_token,
+            self.proof_key,
+            times.issued_at,
+            times.expires_at,
+            self.max_points,
+        )
+
+
+def prepare_issue(
+    tokens: TokenBox,
+    *,
+    action_id: UUID,
+    caller: Caller,
+    player: UUID,
+    action_type: ActionType,
+    metadata: Mapping[str, object],
+    ttl_s: int,
+) -> PreparedIssue:
+    """Seal the token of an action whose metadata fit its type."""
+    token, proof_key = tokens.seal_action(action_id, player, action_type.code)
+    issuer = caller.user_id if caller.user_id != player else None
+    issue = Issue(action_id, caller, player, issuer, action_type.code, metadata, token_hash(token), ttl_s)
+    return PreparedIssue(issue, token, proof_key, points_at_most(action_type, metadata))
+
+
 def issue_action(
     intake: Intake,
     find_player: FindPlayer,
@@ -68,11 +105,13 @@ def issue_action(
     Raises ValidationFailed and what ``player_of`` and ``Intake.issue`` raise.
     """
     known = catalogue.check_request(action_type, metadata)
-    player = player_of(find_player, caller, on_behalf_of)
-    action_id = uuid7()
-    token, proof_key = tokens.seal_action(action_id, player, action_type)
-    issuer = caller.user_id if on_behalf_of else None
-    issued = intake.issue(Issue(action_id, caller, player, issuer, action_type, metadata, token_hash(token), ttl_s))
-    return IssuedAction(
-        action_id, token, proof_key, issued.issued_at, issued.expires_at, points_at_most(known, metadata)
+    prepared = prepare_issue(
+        tokens,
+        action_id=uuid7(),
+        caller=caller,
+        player=player_of(find_player, caller, on_behalf_of),
+        action_type=known,
+        metadata=metadata,
+        ttl_s=ttl_s,
     )
+    return prepared.issued(intake.issue(prepared.issue))

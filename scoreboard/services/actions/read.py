@@ -24,6 +24,11 @@ def read_action(database: Database, *, caller: Caller, action_id: UUID, now: flo
         action = actions.get_action(connection, action_id)
     if action is None or not _may_see(caller, action):
         raise NotFound("There is no such action.")
+    return as_shown(action, now)
+
+
+def as_shown(action: Action, now: float) -> Action:
+    """The action as its owner may see it at this moment."""
     if action.state is State.ISSUED and action.expires_at.timestamp() <= now:
         return replace(action, state=State.EXPIRED)
     return action if action.is_told or action.state not in SETTLED else _untold(action)

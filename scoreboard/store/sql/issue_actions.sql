@@ -1,4 +1,5 @@
--- Store issued actions, in order as far as their players have fewer than so many open ones.
+-- Store issued actions, in order as far as their players have fewer than so many open ones. An id that is taken stays
+-- what it is: the id of an action that follows a completion is known before it is issued.
 --
 -- Parallel arrays, an element per action:
 -- :session_ids uuid[]    the caller's session
@@ -37,4 +38,5 @@ SELECT wanted.id, wanted.user_id, wanted.issued_by, wanted.action_type, wanted.m
 FROM wanted, clock
 WHERE wanted.nth + (SELECT count(*) FROM actions
                     WHERE user_id = wanted.user_id AND state = 'issued' AND expires_at > clock.now) <= :max_open
+ON CONFLICT (id) DO NOTHING
 RETURNING id, issued_at, expires_at

@@ -17,7 +17,7 @@ from scoreboard.domain.errors import RetryLater, ScoreboardError
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.refusals import explain
-from scoreboard.web.api.refusals import INTERNAL_ERROR, STATUS, refusal, refusal_by_status
+from scoreboard.web.api.refusals import INTERNAL_ERROR, STATUS, ErrorInfo, refusal, refusal_by_status
 from scoreboard.web.door.rate_limits import describe_refusal
 from scoreboard.web.door.request_log import PATH_MAX
 
@@ -36,6 +36,17 @@ def register_errors(app: Flask) -> None:
         for kind in kinds:
             app.register_error_handler(kind, partial(_unavailable, part))
     app.register_error_handler(Exception, _unexpected)
+
+
+def refusal_within(error: Exception) -> ErrorInfo:
+    """The same error as a part of an answer that succeeds, for what may fail beside it: code, message, details."""
+    if isinstance(error, (*POSTGRES_UNAVAILABLE, *REDIS_UNAVAILABLE)):
+        error = _as_unavailable("postgres" if isinstance(error, POSTGRES_UNAVAILABLE) else "redis", error)
+    if not isinstance(error, ScoreboardError):
+        log.error("next_failed", exc_info=error)
+        error = ScoreboardError()
+    metrics.REFUSALS.labels(error.code).inc()
+    return {"code": error.code, "message": error.message, "details": error.details}
 
 
 def _refused(error: ScoreboardError) -> ResponseReturnValue:
@@ -64,9 +75,13 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
 
 
 def _unavailable(part: str, error: Exception) -> ResponseReturnValue:
+    return _refused(_as_unavailable(part, error))
+
+
+def _as_unavailable(part: str, error: Exception) -> ScoreboardError:
     metrics.DEGRADED.labels(part, "request").inc()
     log.warning("dependency_unavailable", error=explain(error), kind=type(error).__name__)
-    return _refused(errors.ServiceUnavailable(_UNAVAILABLE_RETRY_S))
+    return errors.ServiceUnavailable(_UNAVAILABLE_RETRY_S)
 
 
 def _unexpected(error: Exception) -> ResponseReturnValue:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation
 from pydantic.alias_generators import to_camel
 
 from scoreboard.domain.accounts import PASSWORD_MAX, PASSWORD_MIN, USERNAME_MAX, USERNAME_MIN
@@ -160,13 +160,16 @@ class Refresh(Request):
     )
 
 
-class ActionRequest(Request):
+class NextAction(Request):
     action_type: fields.ActionTypeCode = Field(min_length=1, max_length=50)
     metadata: Annotated[
         dict[str, Any],
         AfterValidator(_no_nul_inside),
         about("description of the action, by the type's `metadataSchema`", {"difficulty": "easy"}),
     ] = Field(default_factory=dict)
+
+
+class ActionRequest(NextAction):
     on_behalf_of: OnBehalfOf = None
 
 
@@ -190,6 +193,14 @@ class ActionCompletion(Request):
     action_token: fields.ActionToken = Field(min_length=1, max_length=TOKEN_MAX_LENGTH)
     proof: Annotated[ProofBody, about("the proof that the action was done", _EXAMPLE_PROOF)]
     on_behalf_of: OnBehalfOf = None
+    # As it came: what is wrong with it is told in its place in the answer, and harms nothing else.
+    next: Annotated[
+        SkipValidation[NextAction | None],
+        about(
+            "the action to be issued next; its refusal is told in the answer’s `next`",
+            {"actionType": "COMPLETE_LEVEL", "metadata": {"difficulty": "easy"}},
+        ),
+    ] = None
 
 
 class ReasonBody(Request):

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from typing_extensions import TypedDict
 
+from scoreboard.web.api.refusals import ErrorInfo
 from scoreboard.wire import fields
 from scoreboard.wire.answers import AdminUser as AdminUser
 from scoreboard.wire.answers import SettledAction
@@ -43,6 +44,13 @@ class Nothing(TypedDict):
 
 
 # -- actions ------------------------------------------------------------------
+
+_EXAMPLE_NEXT = {"actionId": "01a2a6f2-4b10-7d15-a0c4-6a1f0e9b77d1", "status": "applied"}
+_EXAMPLE_NEXT_REFUSAL = {
+    "code": "TOO_MANY_OPEN_ACTIONS",
+    "message": "Complete an open action first, or let one expire.",
+    "details": {"retryAfter": 12},
+}
 
 
 class PointsInfo(TypedDict):
@@ -105,14 +113,35 @@ class IssuedAction(TypedDict):
     maxPoints: Annotated[int, about("the most that this action can bring", 10)]
 
 
+class NextState(TypedDict):
+    """What became of the next action whose token is used up or has expired."""
+
+    actionId: fields.ActionId
+    status: fields.ActionStatus
+
+
+class NextRefused(TypedDict):
+    """Why there is no next action; the completion stands."""
+
+    error: Annotated[ErrorInfo, about("the refusal and its reason", _EXAMPLE_NEXT_REFUSAL)]
+
+
+Next = Annotated[
+    IssuedAction | NextState | NextRefused,
+    about("of a completion with `next`: the token, or what became of its action, or why there is none", _EXAMPLE_NEXT),
+]
+
+
 class Accepted(TypedDict):
     actionId: fields.ActionId
     status: Annotated[Literal["accepted"], about("committed, and settled soon", "accepted")]
     statusUrl: fields.StatusUrl
+    next: NotRequired[Next]
 
 
 class Outcome(SettledAction):
     statusUrl: fields.StatusUrl  # noqa: N815 - ruff doesn't see that the base is a TypedDict
+    next: NotRequired[Next]
 
 
 class ActionInfo(TypedDict):

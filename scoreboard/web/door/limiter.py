@@ -102,6 +102,26 @@ class _Plan:
 _Asked = tuple[_Window, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a request counted against limits that are not its own operation's."""
+
+    counted: Sequence[tuple[_Asked, Counted]]
+    # By the monotonic clock.
+    at: float
+    # Whether Redis counted it, so that it can be given back.
+    is_shared: bool
+
+    def refused_by(self) -> tuple[RuntimeLimit, int] | None:
+        """The limit that refuses the longest, and for how many seconds."""
+        breached = [
+            (window.rule, max(1, counted.reset_in_s))
+            for (window, _), counted in self.counted
+            if counted.total > window.item.amount
+        ]
+        return breached[-1] if breached else None
+
+
 class CountedLimit(RequestLimit):
     """A limit in this request, its window known from the count itself: nothing asks Redis again."""
 
@@ -191,11 +211,41 @@ class OneTripLimiter(Limiter):
         counted. While Redis is down nothing is given back.
         """
         context = self.context
-        elapsed_s = time.monotonic() - context.counted_at
+        of_labels = [each for each in context.counted if each[0][0].rule.error_message in labels]
+        self._refund(of_labels, context.counted_at)
+
+    def spend(self, endpoint: str) -> Spent:
+        """Count this request once more, as one to this endpoint's view; the answer's headers don't tell of it."""
+        plan = self._plan(endpoint)
+        assert plan is not None
+        asked = self._asked(plan.view)
+        if self.count is not None and not self._storage_dead:
+            try:
+                counted = self.count([window.hit(caller) for window, caller in asked])
+                return Spent(list(zip(asked, counted, strict=True)), time.monotonic(), is_shared=True)
+            except UNAVAILABLE:
+                self.logger.warning("Rate limit storage unreachable - falling back to in-memory storage")
+                self._storage_dead = True
+                # The rate has become that of one process.
+                asked = self._asked(plan.view)
+        return Spent([(each, self._count_here(*each)) for each in asked], time.monotonic(), is_shared=False)
+
+    def give_back(self, spent: Spent) -> None:
+        """Take back what was spent; while Redis is down nothing is given back."""
+        if spent.is_shared:
+            self._refund(spent.counted, spent.at)
+
+    def _count_here(self, window: _Window, caller: str) -> Counted:
+        key = (*window.prefix, caller, window.scope)
+        is_within = self.limiter.hit(window.item, *key, cost=window.rule.deduction_amount)
+        stats = self.limiter.get_window_stats(window.item, *key)
+        total = window.item.amount - stats.remaining + (not is_within)
+        return Counted(total, int(stats.reset_time - time.time()))
+
+    def _refund(self, counted: Sequence[tuple[_Asked, Counted]], counted_at: float) -> None:
+        elapsed_s = time.monotonic() - counted_at
         hits = [
-            window.hit(caller)
-            for (window, caller), counted in context.counted
-            if window.rule.error_message in labels and counted.reset_in_s - elapsed_s > _REFUND_MARGIN_S
+            window.hit(caller) for (window, caller), each in counted if each.reset_in_s - elapsed_s > _REFUND_MARGIN_S
         ]
         if hits and not self._storage_dead:
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import orjson
 from flask import request
 from pydantic import BaseModel, ValidationError
@@ -9,6 +11,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from scoreboard.domain.errors import ValidationFailed
 
+M = TypeVar("M", bound=BaseModel)
 # Errors named in one refusal; a body full of unknown fields needs no longer answer.
 _FIELDS_MAX = 20
 
@@ -26,7 +29,7 @@ def parse_body(model: type[BaseModel], *, is_optional: bool = False) -> BaseMode
         raise ValidationFailed(message=f"The body is not JSON: {str(error)[:100]}") from None
     if not isinstance(value, dict):
         raise ValidationFailed(message="The body must be a JSON object.")
-    return _validated(model, value)
+    return validated(model, value)
 
 
 def _read_body() -> bytes:
@@ -44,14 +47,15 @@ def parse_query(model: type[BaseModel]) -> BaseModel:
     A model that ignores unknown names ignores repetitions too.
     """
     if model.model_config.get("extra") == "ignore":
-        return _validated(model, request.args.to_dict())
+        return validated(model, request.args.to_dict())
     repeated = {name: "is given more than once" for name, values in request.args.lists() if len(values) > 1}
     if repeated:
         raise ValidationFailed(repeated)
-    return _validated(model, request.args.to_dict())
+    return validated(model, request.args.to_dict())
 
 
-def _validated(model: type[BaseModel], value: object) -> BaseModel:
+def validated(model: type[M], value: object) -> M:
+    """The value as this model. Raises ValidationFailed, which names each field."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -20,10 +20,12 @@ from typing import Any
 
 from flask import Flask, Response, current_app, g, request
 from flask_limiter import RateLimitExceeded
+from flask_limiter._limits import RuntimeLimit
 from limits import parse_many
 
 from config import Settings
 from scoreboard import metrics
+from scoreboard.domain import errors
 from scoreboard.domain.accounts import Role, Status, login_key
 from scoreboard.live.rate_counter import make_counting_pool
 from scoreboard.live.stream.stream_slots import SIGNED_IN_TIMES
@@ -31,7 +33,7 @@ from scoreboard.store.sessions import Caller
 from scoreboard.web.bootstrap import current_components, current_operation
 from scoreboard.web.door.call import NOBODY, Identity
 from scoreboard.web.door.client_info import address_of
-from scoreboard.web.door.limiter import OneTripLimiter
+from scoreboard.web.door.limiter import OneTripLimiter, Spent
 from scoreboard.web.door.operation import Access
 from scoreboard.web.door.preferences import asked_event_id
 from scoreboard.web.door.served_player import body_field, served_player, served_player_id
@@ -264,9 +266,7 @@ class Limits(OneTripLimiter):
 
     def describe(self, refused: RateLimitExceeded) -> dict[str, object]:
         """Which limit refuses, whose it is, how much it allows, and for how many seconds it goes on refusing."""
-        rule = self.refused_by or refused.limit
-        name, _, per = str(rule.error_message or _ANONYMOUS.label).partition(" ")
-        return {"limit": name, "per": per, "rate": str(rule.limit), "retryAfter": self.retry_after_s()}
+        return _described(self.refused_by or refused.limit, self.retry_after_s())
 
     def give_back_success(self, response: Response) -> Response:
         """An after-request hook: what counts failures only lets a success go."""
@@ -292,6 +292,36 @@ def init_limits(app: Flask, settings: Settings) -> None:
         operation = getattr(view, "operation", None)
         if operation is not None and operation.limits:
             app.view_functions[endpoint] = limiter.guard(view, operation.limits)
+
+
+def _described(rule: RuntimeLimit, retry_after_s: int) -> dict[str, object]:
+    name, _, per = str(rule.error_message or _ANONYMOUS.label).partition(" ")
+    return {"limit": name, "per": per, "rate": str(rule.limit), "retryAfter": retry_after_s}
+
+
+class NextLimit:
+    """The limits of requesting an action, for a completion that asks for the next one."""
+
+    def __init__(self, endpoint: str) -> None:
+        """``endpoint``: of the operation that requests actions."""
+        self._endpoint = endpoint
+        self._spent: Spent | None = None
+
+    def spend(self) -> None:
+        """Count one request. Raises RateLimitExceeded with the details that a request would be refused with."""
+        (limiter,) = current_app.extensions["limiter"]
+        self._spent = limiter.spend(self._endpoint)
+        refused_by = self._spent.refused_by()
+        if refused_by is not None:
+            rule, retry_after_s = refused_by
+            raise errors.RateLimitExceeded(retry_after_s, details=_described(rule, retry_after_s))
+
+    def give_back(self) -> None:
+        """Take back what was counted, once; nothing when nothing was."""
+        spent, self._spent = self._spent, None
+        if spent is not None:
+            (limiter,) = current_app.extensions["limiter"]
+            limiter.give_back(spent)
 
 
 def describe_refusal(refused: RateLimitExceeded) -> dict[str, object]:

@@ -7,23 +7,36 @@ from fractions import Fraction
 from functools import partial
 
 from flask import Blueprint, Response
+from typing_extensions import TypedDict
 
 from scoreboard.domain import errors
 from scoreboard.domain.actions import ActionType, ComputedPoints, FixedPoints, Points, Proof, Speed, Time, TimeBy
+from scoreboard.domain.errors import ValidationFailed
 from scoreboard.services.actions.accept import Completion
-from scoreboard.services.actions.complete import Completed
-from scoreboard.services.actions.issue import issue_action
+from scoreboard.services.actions.complete import Completed, CompletionCall
+from scoreboard.services.actions.following import NextAnswer, NextState, NextWanted
+from scoreboard.services.actions.issue import IssuedAction, issue_action
 from scoreboard.services.actions.read import read_action
 from scoreboard.web.api import requests, responses
 from scoreboard.web.api.answers import answer
+from scoreboard.web.api.errors import refusal_within
 from scoreboard.web.bootstrap import current_components
 from scoreboard.web.door.call import AnyCall, BareCall, Call
 from scoreboard.web.door.enter import serves
 from scoreboard.web.door.operation import Access, Operation
+from scoreboard.web.door.parsing import validated
+from scoreboard.web.door.rate_limits import NextLimit
 from scoreboard.web.door.served_player import find_player
 from scoreboard.wire.events import as_reason_details
 
+
+class _Next(TypedDict, total=False):
+    next: responses.Next
+
+
 blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
+# The endpoint whose limits a `next` counts against.
+_REQUEST = "actions.request_action"
 
 
 @blueprint.get("/types")
@@ -61,16 +74,7 @@ def request_action(call: Call[requests.ActionRequest, None]) -> Response:
         metadata=call.body.metadata,
         ttl_s=components.settings.action_token_ttl_s,
     )
-    return answer(
-        responses.IssuedAction(
-            actionId=issued.action_id,
-            actionToken=issued.action_token,
-            proofKey=issued.proof_key,
-            issuedAt=issued.issued_at,
-            expiresAt=issued.expires_at,
-            maxPoints=issued.max_points,
-        )
-    )
+    return answer(_issued_json(issued))
 
 
 @blueprint.post("/complete")
@@ -100,21 +104,43 @@ def complete_action(call: Call[requests.ActionCompletion, None]) -> Response:
     With `Prefer: wait=N` (at most 10 s) it waits for the outcome. The very same
     body may be sent again at any time: it gets the same answer, with the outcome
     if there is one by now.
+
+    `next` asks for the next action in the same call; the answer's `next` holds what
+    `/v1/actions/request` would have answered, or its refusal, which leaves the
+    completion as it is. Once that token is used up or has expired, a repeat is told
+    its id and status instead.
     """
-    wait_s, body = call.wait_s, call.body
+    body = call.body
     proof = Proof(body.proof.completion_time, body.proof.checksum, body.proof.points, body.proof.data)
     completed = current_components().action_completion.complete(
-        Completion(body.action_id, body.action_token, proof),
-        caller=call.caller,
-        on_behalf_of=body.on_behalf_of,
-        find_player=partial(find_player, call),
-        origin=call.origin,
-        wait_s=wait_s,
+        CompletionCall(
+            completion=Completion(body.action_id, body.action_token, proof),
+            caller=call.caller,
+            on_behalf_of=body.on_behalf_of,
+            find_player=partial(find_player, call),
+            origin=call.origin,
+            wait_s=call.wait_s,
+            wanted=_wanted(body.next),
+            request_limit=NextLimit(_REQUEST),
+        )
     )
     response = _completed(call, completed)
-    if wait_s is not None:
-        response.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
+    if call.wait_s is not None:
+        response.headers["Preference-Applied"] = f"wait={call.wait_s:.0f}"
     return response
+
+
+def _wanted(raw: object) -> NextWanted | ValidationFailed | None:
+    """What the body asks for next, or what is wrong with that."""
+    if raw is None:
+        return None
+    if not isinstance(raw, dict):
+        return ValidationFailed(message="`next` must be a JSON object.")
+    try:
+        wanted = validated(requests.NextAction, raw)
+    except ValidationFailed as error:
+        return error
+    return NextWanted(wanted.action_type, wanted.metadata)
 
 
 @blueprint.get("/<uuid:action_id>")
@@ -146,10 +172,30 @@ def show_action(call: BareCall) -> Response:
 def _completed(call: AnyCall, completed: Completed) -> Response:
     # As url_for says it, which takes a hundred times as long.
     status_url = f"{call.http.script_root}{blueprint.url_prefix}/{completed.action_id}"
+    following: _Next = {} if completed.next is None else {"next": _next_json(completed.next)}
     if completed.outcome is not None:
-        return answer(responses.Outcome(**completed.outcome, statusUrl=status_url))
-    accepted = responses.Accepted(actionId=completed.action_id, status="accepted", statusUrl=status_url)
+        return answer(responses.Outcome(**completed.outcome, statusUrl=status_url, **following))
+    accepted = responses.Accepted(actionId=completed.action_id, status="accepted", statusUrl=status_url, **following)
     return answer(accepted, 202)
+
+
+def _next_json(told: NextAnswer) -> responses.IssuedAction | responses.NextState | responses.NextRefused:
+    if isinstance(told, IssuedAction):
+        return _issued_json(told)
+    if isinstance(told, NextState):
+        return {"actionId": told.action_id, "status": told.state}
+    return {"error": refusal_within(told)}
+
+
+def _issued_json(issued: IssuedAction) -> responses.IssuedAction:
+    return {
+        "actionId": issued.action_id,
+        "actionToken": issued.action_token,
+        "proofKey": issued.proof_key,
+        "issuedAt": issued.issued_at,
+        "expiresAt": issued.expires_at,
+        "maxPoints": issued.max_points,
+    }
 
 
 def _floats(table: Mapping[str, Fraction]) -> dict[str, float]:
