@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 # Between two messages of one process. A message costs broker, worker and Postgres some 5 ms whatever it holds, so their
 # rhythm matters most: a busy process gathers for longer. The first ring after a pause goes out at once.
 _PERIOD_S, _BUSY_PERIOD_S = 0.05, 0.1
-# More ids a second than this make a process a busy one.
-_BUSY_PER_S = 500
+# More ids a second than this make a process a busy one: half of what two of them get through on two cores.
+_BUSY_PER_S = 300
 # Between two looks whether the queue is empty, while messages wait; a worker that has just emptied it is at work.
 _LOOK_S = 0.02
 # Ids gather no longer than this behind waiting messages: some of those may be other, longer tasks, and another worker
