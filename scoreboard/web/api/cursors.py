@@ -16,7 +16,7 @@ def encode_cursor(*parts: int | str) -> str:
 
 
 def decode_cursor(cursor: str | None, kinds: Sequence[type]) -> list[int | str] | None:
-    """The parts of a cursor of ours; None for the first page. Raises ValidationFailed."""
+    """The parts of a cursor, checked against ``kinds``; None for the first page. Raises ValidationFailed."""
     if cursor is None:
         return None
     try:

@@ -23,7 +23,7 @@ from scoreboard.web.door.request_log import PATH_MAX
 
 log = structlog.get_logger(__name__)
 
-# A restart of Postgres takes about this long.
+# A restart of PostgreSQL takes about this long.
 _UNAVAILABLE_RETRY_S = 2
 
 
@@ -53,7 +53,7 @@ def _refused(error: ScoreboardError) -> ResponseReturnValue:
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
     headers = {}
     if isinstance(error, RetryLater):
-        # Kept for the last hook: the limiter would put its own, longer window in its place.
+        # The last hook writes it again: the limiter overwrites it with its own, longer window.
         g.retry_after_s = error.retry_after_s
         headers["Retry-After"] = str(error.retry_after_s)
     if status == HTTPStatus.UNAUTHORIZED:

@@ -21,7 +21,7 @@ from scoreboard.web.door.operation import Access, Operation
 from scoreboard.wire import fields
 from scoreboard.wire.events import STREAM_EVENTS
 
-# Answered for every path that has a GET, or at all.
+# Flask answers these by itself.
 _BY_FLASK = {"HEAD", "OPTIONS"}
 _REF = "#/components/schemas/{model}"
 _SECURED: list[dict[str, list[str]]] = [{"bearer": []}, {"cookie": []}]
@@ -55,7 +55,7 @@ def _operations() -> list[tuple[Rule, str, Operation]]:
         declared = getattr(current_app.view_functions[rule.endpoint], "operation", None)
         if declared is not None:
             found += [(rule, method, declared) for method in sorted((rule.methods or set()) - _BY_FLASK)]
-    return sorted(found, key=lambda each: (each[0].rule, each[1]))
+    return sorted(found, key=lambda entry: (entry[0].rule, entry[1]))
 
 
 def _document() -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": {**_answer_schemas([declared for _, _, declared in operations]), **_error_schemas()},
-            "headers": {name: _header(*each) for name, each in RESPONSE_HEADERS.items()},
+            "headers": {name: _header(*words) for name, words in RESPONSE_HEADERS.items()},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "cookie": {"type": "apiKey", "in": "cookie", "name": current_app.config["JWT_ACCESS_COOKIE_NAME"]},
@@ -93,7 +93,7 @@ def _answer_schemas(operations: list[Operation]) -> dict[str, Any]:
         # What an answer's model doesn't name is never in the answer.
         schema["additionalProperties"] = False
         for shape in schema.get("properties", {}).values():
-            # Generators take a field with a default for one that is always there.
+            # Generators of clients treat a field with a default as always present.
             shape.pop("default", None)
     return dict(sorted(schemas.items()))
 
@@ -176,8 +176,8 @@ def _parameter(name: str, place: str, *, is_required: bool, shape: dict[str, Any
 
 
 def _without_null(shape: dict[str, Any]) -> dict[str, Any]:
-    """A parameter may be left out, and then it is not there: no address has a null in it."""
-    kinds = [each for each in shape.pop("anyOf", []) if each != {"type": "null"}]
+    """An optional parameter is left out, never null: an address can't hold null."""
+    kinds = [kind for kind in shape.pop("anyOf", []) if kind != {"type": "null"}]
     return {**shape, **kinds[0]} if len(kinds) == 1 else {**shape, "anyOf": kinds}
 
 
@@ -209,7 +209,7 @@ def _responses(declared: Operation) -> dict[str, Any]:
         by_status.setdefault(413, []).append("BODY_TOO_LARGE")
         by_status.setdefault(415, []).append("UNSUPPORTED_MEDIA_TYPE")
     if declared.query:
-        # Said by the server, before there is a request to look at.
+        # The server refuses it before the application sees a request.
         by_status.setdefault(414, []).append("VALIDATION_FAILED")
     for status, codes in sorted(by_status.items()):
         content = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}

@@ -27,7 +27,7 @@ from scoreboard.wire.fields import (
 # Longer ones than RFC 5321 allows are not addresses.
 _EMAIL_MAX = 254
 _REASON_MAX = 500
-# Metadata describes a level or a problem; what is deeper is meant for our stack.
+# Metadata describes a level or a problem. Deeper nesting is an attack on the stack.
 _DEPTH_MAX = 16
 
 
