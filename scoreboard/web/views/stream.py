@@ -1,8 +1,8 @@
 """The live stream: flask-sse's blueprint, fed by the hub instead of a Redis connection per browser.
 
 What replaces flask-sse's own: one reader per process, first bytes at once, ids,
-heartbeats, ``retry:``, and a channel that follows from who calls instead of from
-what the client asks for. ``publish`` keeps its meaning.
+heartbeats, ``retry:``, and a channel chosen by the caller's identity instead of
+by the client. ``publish`` keeps its meaning.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _RETRY_MS = (1_000, 3_000)
 _MESSAGES_BLOCK_MS = 500
 # Open files kept for requests, the database, Redis, logs and metrics.
 _FILES_RESERVED = 500
-# A full process stays full for a while; others may have room.
+# A full process stays full for a while. Another process may have room.
 _FULL_RETRY_S = 5
 _SAFE_FETCH_SITES = ("same-origin", "same-site", "none")
 
 
 class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-sse is untyped
-    """The stream of the board and, for a signed-in player, of what concerns them."""
+    """The stream of the board and, for a signed-in player, of their private events."""
 
     def publish(  # flask-sse's own signature
         self,
@@ -56,9 +56,9 @@ class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-s
         retry: Any = None,
         channel: str = BOARD_TARGET,
     ) -> None:
-        """Tell everyone who watches, or one player (``channel="user:<id>"``), who gets it also on coming back.
+        """Publish to all streams, or to one player (``channel="user:<id>"``), also after a reconnect.
 
-        ``id`` and ``retry`` are the stream's own to give and must stay None.
+        ``id`` and ``retry`` must stay None: the stream gives its own.
         """
         if id is not None or retry is not None:
             raise ValueError("ids and retry are given by the stream itself")
@@ -70,7 +70,7 @@ class LiveBlueprint(ServerSentEventsBlueprint):  # type: ignore[misc]  # flask-s
     def messages(self, channel: str = BOARD_TARGET) -> Iterator[Message]:
         """What is published to a channel from now on, for scripts and debugging; holds a connection to Redis.
 
-        Browsers don't come this way: the hub feeds them.
+        The hub feeds browsers; they don't use this.
         """
         event_log = current_components().events
         position = event_log.position()
@@ -105,7 +105,7 @@ def _streams_max() -> int:
 
 
 class _Stream:
-    """One browser's open stream: its place, its subscription, and how to give both back."""
+    """One browser's open stream: its slot, its subscription, and the release of both."""
 
     def __init__(self, components: Components, call: AnyCall, outlet: Outlet) -> None:
         """Raises TooManyStreams, ServiceUnavailable, and what reading the board raises."""
@@ -140,7 +140,7 @@ class _Stream:
 
 
 class _Frames:
-    """The body of a stream on any server: what was missed, the board, then whatever comes.
+    """The body of a stream on any server: missed events, the board, then new events.
 
     Runs outside of the request: no database connection, no request context.
     """
@@ -209,7 +209,7 @@ def _check_origin(components: Components, call: AnyCall) -> None:
     if call.query.ticket or has_bearer(call.authorization) or call.optional_caller is None:
         return
     origin = call.http.headers.get("Origin")
-    # Scheme, host and port, nothing more: "null" and whatever else is none of ours.
+    # Scheme, host and port only: "null" and anything else is foreign.
     is_foreign = (
         origin is not None
         and origin.partition("://")[2] != call.http.host
