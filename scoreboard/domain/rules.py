@@ -15,6 +15,8 @@ from enum import StrEnum
 # What a client's clock and the way of a request may add to an honest claim.
 CLOCK_TOLERANCE_MS = 2_000
 BURST_WINDOW = timedelta(seconds=10)
+# A game server's clock may be ahead of the database's by so much.
+AHEAD_MAX = timedelta(seconds=2)
 BURST_MAXIMUM = 8
 
 
@@ -47,24 +49,24 @@ _RISK = {Severity.LOW: 0.1, Severity.MEDIUM: 0.3, Severity.HIGH: 0.6, Severity.C
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a rule may look at: the action as accepted. Times are the database's clock."""
+    """What a rule may look at. Times are those of issue and acceptance, or what a game server says they were."""
 
     issued_at: datetime
-    accepted_at: datetime
+    completed_at: datetime
     claimed_ms: int
     min_time_ms: int
     max_time_ms: int
 
     @property
     def elapsed_ms(self) -> int:
-        return int((self.accepted_at - self.issued_at) / timedelta(milliseconds=1))
+        return int((self.completed_at - self.issued_at) / timedelta(milliseconds=1))
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """When the player's completions were accepted, this one among them, reaching back at least BURST_WINDOW."""
+    """The times of the player's completions, this one among them, reaching back at least BURST_WINDOW."""
 
-    accepted_at: Sequence[datetime] = ()
+    completed_at: Sequence[datetime] = ()
 
 
 Evidence = Mapping[str, int | float | str]
@@ -110,7 +112,7 @@ def check_clock_mismatch(completion: Completion, _history: History) -> Evidence 
 
 
 def check_completion_time(completion: Completion, _history: History) -> Evidence | None:
-    """The time between issue and acceptance, or the claim, is outside the action type's bounds."""
+    """The time between issue and completion, or the claim, is outside the action type's bounds."""
     low, high = completion.min_time_ms, completion.max_time_ms
     if low <= completion.elapsed_ms <= high and low <= completion.claimed_ms <= high:
         return None
@@ -119,10 +121,10 @@ def check_completion_time(completion: Completion, _history: History) -> Evidence
 
 def check_burst(completion: Completion, history: History) -> Evidence | None:
     """More than eight completions within ten seconds, this one included."""
-    if len(history.accepted_at) <= BURST_MAXIMUM:
+    if len(history.completed_at) <= BURST_MAXIMUM:
         return None
-    since = completion.accepted_at - BURST_WINDOW
-    count = sum(since < moment <= completion.accepted_at for moment in history.accepted_at)
+    since = completion.completed_at - BURST_WINDOW
+    count = sum(since < moment <= completion.completed_at for moment in history.completed_at)
     if count <= BURST_MAXIMUM:
         return None
     return {"count": count, "windowS": BURST_WINDOW.total_seconds(), "maximum": BURST_MAXIMUM}

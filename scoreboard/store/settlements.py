@@ -38,12 +38,19 @@ class AcceptedAction(NamedTuple):
     metadata: Mapping[str, object]
     issued_at: datetime
     accepted_at: datetime | None
+    # As a game server told it; see ``played_at``.
+    completed_at: datetime | None
     completion_time_ms: int | None
     reported_points: int | None
 
+    @property
+    def played_at(self) -> datetime | None:
+        """The time of completion that the rules judge: the game server's, else that of the acceptance."""
+        return self.completed_at or self.accepted_at
+
 
 class LockedPlayer(NamedTuple):
-    """A player whose actions are being settled, locked, with the latest acceptances; oldest first."""
+    """A player whose actions are being settled, locked, with the times of their latest completions."""
 
     id: UUID
     username: str
@@ -57,6 +64,13 @@ class LockedPlayer(NamedTuple):
     ledger_seq: int
     ledger_hash: bytes
     recent: list[datetime] | None
+
+
+class CompletionTimes(NamedTuple):
+    """When a player completed actions, in no order."""
+
+    user_id: UUID
+    moments: list[datetime]
 
 
 class Judged(NamedTuple):
@@ -99,6 +113,7 @@ _LOCK_ACCEPTED = Prepared("lock_accepted", AcceptedAction, begins_transaction=Tr
 _LOCK_OLDEST = Prepared("lock_oldest", AcceptedAction, begins_transaction=True)
 _LOCK_PLAYERS = Prepared("lock_players", LockedPlayer)
 _LOCK_FREE_PLAYERS = Prepared("lock_free_players", LockedPlayer)
+_COMPLETION_TIMES = Prepared("completion_times", CompletionTimes)
 _WRITE = Prepared("write_settlement", tuple)
 _FIND_UNANNOUNCED = Statement("find_unannounced", Unannounced)
 _SET_RANKS = Prepared("set_ranks", SettlementRanks)
@@ -123,8 +138,8 @@ def lock_players(
 ) -> list[LockedPlayer]:
     """Lock these players until the transaction ends, always in id order so that two lockers never deadlock.
 
-    ``since`` bounds the acceptances that come with each player. Without ``wait_s``, players that are locked
-    elsewhere are left out. With it, PlayersBusyError says that one of them was not free in time.
+    ``since`` bounds the acceptances whose times of completion come with each player. Without ``wait_s``, players
+    that are locked elsewhere are left out. With it, PlayersBusyError says that one of them was not free in time.
     """
     ids = uuid_array(user_ids)
     if wait_s is None:
@@ -136,6 +151,12 @@ def lock_players(
         if isinstance(error.orig, LockNotAvailable):
             raise PlayersBusyError from error
         raise
+
+
+def completion_times(connection: sa.Connection, since: Mapping[UUID, datetime]) -> dict[UUID, list[datetime]]:
+    """The times of completion of what was accepted of these players, of each since a moment of its own."""
+    rows = _COMPLETION_TIMES.fetch(connection, user_ids=uuid_array(since), since=array(since.values()))
+    return {row.user_id: row.moments for row in rows}
 
 
 def write_settlement(

@@ -113,6 +113,8 @@ actions = sa.Table(
     sa.Column("rank", sa.BigInteger),
     # No foreign key: both rows are written by one statement, and a check of each would cost more than the row.
     sa.Column("settlement_id", UUID(as_uuid=True)),
+    # By the game server that sent it as finished; null where the acceptance is the time of completion.
+    sa.Column("completed_at", _Moment),
     sa.CheckConstraint(
         "state IN ('issued', 'accepted', 'applied', 'held', 'rejected', 'expired', 'failed')", name="state"
     ),
@@ -220,6 +222,19 @@ idempotency_keys = sa.Table(
     sa.Column("created_at", _Moment, nullable=False, server_default=_now),
 )
 sa.Index("ix_idempotency_keys_created", idempotency_keys.c.created_at)
+
+# Under which id of its own a game server sent a finished action.
+external_ids = sa.Table(
+    "external_ids",
+    metadata,
+    sa.Column("account_id", UUID(as_uuid=True), primary_key=True),
+    sa.Column("external_id", sa.Text, primary_key=True),
+    # No foreign keys: all rows of a batch are written by one statement.
+    sa.Column("action_id", UUID(as_uuid=True), nullable=False),
+    sa.Column("body_digest", BYTEA, nullable=False),
+    sa.Column("created_at", _Moment, nullable=False),
+)
+sa.Index("ix_external_ids_created", external_ids.c.created_at)
 
 fraud_signals = sa.Table(
     "fraud_signals",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -97,6 +97,8 @@ class Accepted:
     action_type: str = "SOLVE_PROBLEM"
     issued_s: float = -10.0
     accepted_s: float = 0.0
+    # When a game server says that it was completed; None for a completion that came by itself.
+    completed_s: float | None = None
     claimed_ms: int = 9_000
     points: int | None = None
     # The game server that acted for the player.
@@ -108,8 +110,9 @@ class Accepted:
 def add_accepted(database: Database, user_id: UUID, how: Accepted = Accepted()) -> UUID:
     """An action that waits to be settled."""
     action_id = uuid7()
-    now = sa.func.clock_timestamp()
+    completed_s = how.completed_s
     with database.write() as connection:
+        now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         connection.execute(
             sa.insert(actions).values(
                 id=action_id,
@@ -121,9 +124,10 @@ def add_accepted(database: Database, user_id: UUID, how: Accepted = Accepted()) 
                 metadata={"difficulty": "easy"} if how.action_type in {"COMPLETE_LEVEL", "TAP_NUMBERS"} else {},
                 token_hash=uuid4().bytes,
                 state="accepted",
-                issued_at=now + sa.func.make_interval(0, 0, 0, 0, 0, 0, how.issued_s),
-                expires_at=now + sa.func.make_interval(0, 0, 0, 0, 0, 0, how.issued_s + 300),
-                accepted_at=now + sa.func.make_interval(0, 0, 0, 0, 0, 0, how.accepted_s),
+                issued_at=now + timedelta(seconds=how.issued_s),
+                expires_at=now + timedelta(seconds=how.issued_s + 300),
+                accepted_at=now + timedelta(seconds=how.accepted_s),
+                completed_at=None if completed_s is None else now + timedelta(seconds=completed_s),
                 completion_time_ms=how.claimed_ms,
                 reported_points=how.points,
                 body_digest=b"digest",

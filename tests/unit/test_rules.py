@@ -70,7 +70,7 @@ def test_the_claim_is_held_to_the_same_bounds(claimed_ms: int, is_fine: bool) ->
 
 def before(*ages: timedelta) -> History:
     """Completions accepted so long before this one, and this one."""
-    now = completion().accepted_at
+    now = completion().completed_at
     return History([*(now - age for age in ages), now])
 
 

@@ -205,11 +205,11 @@ def _judge(action: AcceptedAction, player: _PlayerState, *, catalogue: Catalogue
     action_type = catalogue.get(action.action_type)
     if action_type is None:
         raise LookupError(f"the catalogue has no {action.action_type}")
-    if action.accepted_at is None or action.completion_time_ms is None:
+    if action.played_at is None or action.completion_time_ms is None:
         raise ValueError("accepted without time or claim")
     completion = Completion(
         issued_at=action.issued_at,
-        accepted_at=action.accepted_at,
+        completed_at=action.played_at,
         claimed_ms=action.completion_time_ms,
         min_time_ms=time_at(action_type.min_time, action.metadata),
         max_time_ms=action_type.max_time_ms,

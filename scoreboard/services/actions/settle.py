@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -16,17 +17,19 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from uuid_utils.compat import uuid7
 
-from scoreboard.domain.rules import BURST_WINDOW, RULES, Rule
+from scoreboard.domain.rules import AHEAD_MAX, BURST_WINDOW, RULES, Rule
 from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.services.actions.judge import Batch, Settled, fail_actions, judge_actions
 from scoreboard.store import audit, settlements, signals
 from scoreboard.store.engine import UNAVAILABLE, Database
-from scoreboard.store.settlements import AcceptedAction, PlayersBusyError
+from scoreboard.store.settlements import AcceptedAction, LockedPlayer, PlayersBusyError
 
 log = structlog.get_logger(__name__)
 
 # Another worker holds a player for some 0.3 s at most. A longer lock is not a worker's, and not waited for.
 _BUSY_WAIT_S = 0.5
+# What a rule looks at was accepted no earlier than this before its completion.
+_LOOK_BACK = BURST_WINDOW + AHEAD_MAX
 #: What is wrong with a row, and not with the server: Postgres refuses it, or the driver a value in it.
 _REFUSED = (SQLAlchemyError, ValueError, TypeError)
 
@@ -125,7 +128,8 @@ class _Settling:
         # Actions first (skipping what others hold), then players in id order: no two workers deadlock.
         first = min(action.accepted_at for action in accepted if action.accepted_at)
         user_ids = sorted({action.user_id for action in accepted})
-        locked = settlements.lock_players(connection, user_ids, since=first - BURST_WINDOW, wait_s=wait_s)
+        players = settlements.lock_players(connection, user_ids, since=first - _LOOK_BACK, wait_s=wait_s)
+        locked = _with_late_ones(connection, accepted, players)
         free = {player.id for player in locked}
         judged_now = [action for action in accepted if action.user_id in free]
         batch = judge_actions(uuid7(), judged_now, locked, catalogue=self.catalogue, rules=self.rules)
@@ -173,6 +177,22 @@ class _Settling:
             # It stays accepted, and shows as the oldest that is unsettled, until the database is mended.
             log.error("action_stuck", action_id=str(action_id), error=str(error).splitlines()[0])
             return []
+
+
+def _with_late_ones(
+    connection: sa.Connection, accepted: Sequence[AcceptedAction], locked: Sequence[LockedPlayer]
+) -> Sequence[LockedPlayer]:
+    """Players of actions that a game server sent after their completion get the times around that completion too."""
+    ids = {player.id for player in locked}
+    since: dict[UUID, datetime] = {}
+    for action in accepted:
+        if action.completed_at is not None and action.user_id in ids:
+            earliest = action.completed_at - _LOOK_BACK
+            since[action.user_id] = min(since.get(action.user_id, earliest), earliest)
+    if not since:
+        return locked
+    moments = settlements.completion_times(connection, since)
+    return [player._replace(recent=moments.get(player.id, player.recent)) for player in locked]
 
 
 def _write(connection: sa.Connection, batch: Batch) -> list[Settled]:

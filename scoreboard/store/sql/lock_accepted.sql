@@ -3,7 +3,8 @@
 -- :action_ids uuid[]
 --
 -- Rows: settlements.AcceptedAction
-SELECT id, user_id, issued_by, action_type, metadata, issued_at, accepted_at, completion_time_ms, reported_points
+SELECT id, user_id, issued_by, action_type, metadata, issued_at, accepted_at, completed_at, completion_time_ms,
+       reported_points
 FROM actions
 -- Asked so that the partial index of unsettled rows can't be taken for a short way: while an old
 -- transaction is open it is full of settled ones.

@@ -1,12 +1,12 @@
 -- Lock these players until the transaction ends, except those that another transaction has locked.
 --
 -- :user_ids uuid[]
--- :since timestamptz   from when on the moments of their acceptances are wanted
+-- :since timestamptz   from when on the moments of their completions are wanted
 --
 -- Rows: settlements.LockedPlayer
 SELECT id, username, status, is_hidden, score, score_reached_at, standing_version, total_actions, last_action_at,
        ledger_seq, ledger_hash,
-       (SELECT array_agg(accepted_at ORDER BY accepted_at) FROM actions
+       (SELECT array_agg(coalesce(completed_at, accepted_at)) FROM actions
         WHERE user_id = users.id AND accepted_at > :since) AS recent
 FROM users WHERE id = ANY (:user_ids)
 ORDER BY id FOR NO KEY UPDATE SKIP LOCKED

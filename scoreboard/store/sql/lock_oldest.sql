@@ -5,7 +5,8 @@
 -- :passing_over uuid[]   actions to leave out
 --
 -- Rows: settlements.AcceptedAction
-SELECT id, user_id, issued_by, action_type, metadata, issued_at, accepted_at, completion_time_ms, reported_points
+SELECT id, user_id, issued_by, action_type, metadata, issued_at, accepted_at, completed_at, completion_time_ms,
+       reported_points
 FROM actions
 WHERE state = 'accepted' AND accepted_at < now() - :older_than AND id <> ALL (:passing_over)
 ORDER BY accepted_at LIMIT :limit
