@@ -33,6 +33,7 @@ from scoreboard.web.views import (
     pages,
     players,
     stream,
+    system,
 )
 
 
@@ -79,7 +80,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     init_observation(app, settings, traced)
     init_auth(app, settings)
     app.before_request(load_caller)
-    for module in (accounts, actions, leaderboard, stream, players, admin, health, metrics, documents, pages):
+    for module in (accounts, actions, system, leaderboard, stream, players, admin, health, metrics, documents, pages):
         app.register_blueprint(module.blueprint)
     init_limits(app, settings)
     register_errors(app)

@@ -170,6 +170,8 @@ class Settings(BaseSettings):
     rate_limit_request: Rate = Field("20/minute", description="action requests per user")
     rate_limit_complete: Rate = Field("1/second;10/minute;100/hour;500/day", description="completions per user")
     rate_limit_complete_flagged: Rate = Field("1/minute", description="completions of a flagged user, in addition")
+    # A hundred a second, of up to 200 actions each: more than the workers of one machine settle.
+    rate_limit_batch: Rate = Field("6000/minute", description="batches of finished actions per game server")
     # 300 who can only poll, every five seconds as the page does, and half as much again.
     rate_limit_read: Rate = Field("6000/minute", description="reads of board and catalogue per address, anonymous")
     rate_limit_read_user: Rate = Field("120/minute", description="the same per account, signed in")

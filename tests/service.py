@@ -37,6 +37,7 @@ GENEROUS_LIMITS = {
     "RATE_LIMIT_REFRESH": "1000000/hour",
     "RATE_LIMIT_REQUEST": "10000/minute",
     "RATE_LIMIT_COMPLETE": "10000/minute",
+    "RATE_LIMIT_BATCH": "100000/minute",
     "RATE_LIMIT_READ": "100000/minute",
     "RATE_LIMIT_READ_USER": "100000/minute",
     "RATE_LIMIT_SCORE": "100000/minute",

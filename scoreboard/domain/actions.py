@@ -190,15 +190,18 @@ def has_valid_checksum(proof_key: str, action_id: str, proof: Proof) -> bool:
     return hmac.compare_digest(proof_checksum(proof_key, action_id, proof).encode(), proof.checksum.encode())
 
 
-def check_reported_points(action_type: ActionType, reported: int | None) -> None:
-    """Refuse points where they are not asked for, missing ones, and those over the maximum."""
+def check_reported_points(action_type: ActionType, reported: int | None, *, field: str = "proof.points") -> None:
+    """Refuse points where they are not asked for, missing ones, and those over the maximum.
+
+    ``field`` is where they stand in what was sent.
+    """
     points = action_type.points
     if not isinstance(points, ReportedPoints):
         if reported is not None:
-            raise ValidationFailed({"proof.points": "this action type does not take points"})
+            raise ValidationFailed({field: "this action type does not take points"})
         return
     if reported is None:
-        raise ValidationFailed({"proof.points": "this action type needs the points reached"})
+        raise ValidationFailed({field: "this action type needs the points reached"})
     if reported > points.maximum:
         raise ScoreValidationFailed(points.maximum)
 

@@ -11,6 +11,8 @@ from redis.exceptions import NoScriptError
 
 from scoreboard.live.connection import load_script, make_pool
 
+#: What the keys of all counters begin with, behind the storage's own prefix.
+KEY_PREFIX = "sb:limit"
 # Counting takes some microseconds: after a second without an answer each process had better count for itself.
 _TIMEOUT_S = 1.0
 # Requests of one process are counted together, one call at a time; the memory fallback's probes come beside that.

@@ -29,8 +29,10 @@ from scoreboard.metric_values import BOOK
 from scoreboard.services.accounts.callers import CallerLookup
 from scoreboard.services.accounts.passwords import Passwords, Runner, run_here
 from scoreboard.services.accounts.sessions import find_alive_sessions
+from scoreboard.services.actions.batch import BatchIntake
 from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
 from scoreboard.services.actions.complete import ActionCompletion
+from scoreboard.services.actions.complete_batch import BatchCompletion
 from scoreboard.services.actions.following import FollowingActions
 from scoreboard.services.actions.intake import Intake
 from scoreboard.services.actions.tokens import TokenBox
@@ -40,6 +42,7 @@ from scoreboard.store.clock import DatabaseClock
 from scoreboard.store.engine import REQUEST_STATEMENT_S, Database, make_engine
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.timeouts import give_up_on_silence
+from scoreboard.web.door.late_limits import LateLimits
 from scoreboard.web.door.request_log import steady_headers
 from scoreboard.web.door.verified_tokens import VerifiedTokens
 from scoreboard.web.server.admission import Admission
@@ -51,8 +54,8 @@ if TYPE_CHECKING:
 EXTENSION = "scoreboard"
 # Argon2 fills a core; as many threads as the small machine has cores.
 _HASH_THREADS = 2
-# Kinds of coalesced queries: sessions, players, issues, acceptances.
-_SHARED_QUESTIONS = 4
+# Kinds of coalesced queries: sessions, players, issues, acceptances, batches.
+_SHARED_QUESTIONS = 5
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Components:
     callers: CallerLookup
     intake: Intake
     action_completion: ActionCompletion
+    batch_completion: BatchCompletion
+    late_limits: LateLimits
     verified: VerifiedTokens
     hub: Hub
     stream_slots: StreamSlots
@@ -125,6 +130,8 @@ def build_components(settings: Settings) -> Components:
         verified=VerifiedTokens(),
         intake=intake,
         action_completion=ActionCompletion(following, doorbell, hub, admission.pause),
+        batch_completion=BatchCompletion(database, BatchIntake(database), catalogue, hub, doorbell, admission.pause),
+        late_limits=LateLimits(client, settings),
         hub=hub,
         stream_slots=StreamSlots(
             client,

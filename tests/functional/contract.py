@@ -18,11 +18,12 @@ from config import ROOT
 _INSIDE = re.compile(rf"Traceback|psycopg|SELECT |INSERT |UPDATE |sqlalchemy|{re.escape(str(ROOT))}/|\.py\b")
 
 Schema = dict[str, Any]
+BATCH = "/v1/system/actions"
 _UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CONVENTIONS = {"At": _UTC_TIME, "lastUpdated": _UTC_TIME, "Id": _UUID}
-# A name in the description itself.
-_NOT_A_UUID = frozenset({"operationId"})
+# A name in the description itself, and one that game servers give.
+_NOT_A_UUID = frozenset({"operationId", "externalId"})
 
 
 class ContractBrokenError(AssertionError):
@@ -81,19 +82,27 @@ class Contract:
             if code is not None and code not in described["description"]:
                 yield f"{code} is not described for this status"
         elif operation.method != "GET":
-            yield from self._request_problems(operation, response.request)
+            yield from self._request_problems(operation, response)
 
-    def _request_problems(self, operation: Operation, request: httpx.Request) -> Iterator[str]:
+    def _request_problems(self, operation: Operation, response: httpx.Response) -> Iterator[str]:
         """A body that the service took must be one that its description allows."""
+        request = response.request
         body = operation.spec.get("requestBody")
-        if body is not None and request.content:
-            schema = body["content"]["application/json"]["schema"]
-            yield from (
-                f"took a body that is not described: {each}"
-                for each in self.problems(schema, json.loads(request.content))
-                # What is wrong with `next` is told in its place in an answer that is a success.
-                if not each.startswith("$.next")
-            )
+        # What is sent in pieces is not kept, and only JSON can be held against a schema.
+        is_json = request.headers.get("Content-Type", "").startswith("application/json")
+        if body is None or not is_json or not isinstance(request.stream, httpx.ByteStream) or not request.content:
+            return
+        schema, sent = body["content"]["application/json"]["schema"], json.loads(request.content)
+        if operation.path == BATCH:
+            # Its rows are refused one by one, in an answer that is a success.
+            items = response.json()["data"]["items"]
+            sent["actions"] = [row for row, item in zip(sent["actions"], items, strict=True) if "error" not in item]
+        yield from (
+            f"took a body that is not described: {each}"
+            for each in self.problems(schema, sent)
+            # What is wrong with `next` is told in its place in an answer that is a success.
+            if not each.startswith("$.next")
+        )
 
     def problems(self, schema: Schema, value: object) -> list[str]:
         """What is wrong with a value by a schema of this document."""
@@ -156,7 +165,9 @@ def _convention_problems(value: object, key: str = "") -> Iterator[str]:
     """Times are ISO 8601 in UTC with a Z, ids are UUIDs."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _convention_problems(inner, name)
+            # What is wrong with fields is told by their names.
+            if name != "fields":
+                yield from _convention_problems(inner, name)
     elif isinstance(value, list):
         for inner in value:
             yield from _convention_problems(inner)

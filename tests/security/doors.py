@@ -12,6 +12,7 @@ from flask import Flask
 from app import create_app
 from config import Settings
 from scoreboard.web.api.openapi import describe
+from tests.functional.batches import row
 from tests.functional.client import Api, Json, Player, completion, register, registration
 from tests.security.cast import Cast
 
@@ -102,6 +103,10 @@ def _show_action(cast: Cast, player: Player | None) -> Sent:
     return Sent(f"/v1/actions/{player.request_action(**_on_behalf(cast, player))['actionId']}")
 
 
+def _send_actions(cast: Cast, player: Player | None) -> Sent:
+    return Sent("/v1/system/actions", {"actions": [row(cast.player)]})
+
+
 def _refresh(cast: Cast, player: Player | None) -> Sent:
     return Sent("/v1/auth/refresh", {"refreshToken": register(cast.url).refresh_token})
 
@@ -130,6 +135,7 @@ REQUESTS: dict[Door, Prepare] = {
     Door("POST", "/v1/actions/request"): _request,
     Door("POST", "/v1/actions/complete"): _complete,
     Door("GET", "/v1/actions/<uuid:action_id>"): _show_action,
+    Door("POST", "/v1/system/actions"): _send_actions,
     Door("GET", "/v1/leaderboard"): _plain("/v1/leaderboard"),
     Door("GET", "/v1/leaderboard/top10"): _plain("/v1/leaderboard/top10"),
     Door("GET", "/v1/leaderboard/around/me"): _plain("/v1/leaderboard/around/me"),

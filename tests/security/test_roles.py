@@ -33,6 +33,8 @@ def refusal(who: Who, role: str, *, is_closed: bool) -> tuple[int, str] | None:
         return _BAD_CREDENTIAL[role]
     if role == "nobody":
         return None if who is Who.UNLESS_BAD or (who is Who.BOARD and not is_closed) else _MISSING
+    if who is Who.GAME_SERVER:
+        return None if role == "game server" else _TOO_LITTLE
     return _TOO_LITTLE if who in (Who.ADMIN, Who.OPERATOR) and role != "admin" else None
 
 
@@ -126,6 +128,7 @@ _DESCRIBED = {
     Who.BOARD: "anyone, or signed-in callers only when PUBLIC_LEADERBOARD is false",
     Who.SIGNED_IN: "signed-in callers",
     Who.ADMIN: "admins",
+    Who.GAME_SERVER: "game servers: accounts of the role system",
 }
 
 

@@ -15,6 +15,7 @@ class Who(Enum):
     BOARD = "the same, or signed-in callers only when PUBLIC_LEADERBOARD is false"
     SIGNED_IN = "signed-in callers"
     ADMIN = "admins"
+    GAME_SERVER = "game servers"
     OPERATOR = "anybody in development, admins and the operator token in production"
 
 
@@ -37,6 +38,7 @@ TABLE: dict[Door, Who] = {
     Door("POST", "/v1/actions/request"): Who.SIGNED_IN,
     Door("POST", "/v1/actions/complete"): Who.SIGNED_IN,
     Door("GET", "/v1/actions/<uuid:action_id>"): Who.SIGNED_IN,
+    Door("POST", "/v1/system/actions"): Who.GAME_SERVER,
     Door("GET", "/v1/leaderboard"): Who.BOARD,
     Door("GET", "/v1/leaderboard/top10"): Who.BOARD,
     Door("GET", "/v1/leaderboard/around/me"): Who.SIGNED_IN,

@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
-from scoreboard.web.server.bodies import BODY_MAX_BYTES, Bodies, BodyNotTaken, WholeBody
+from scoreboard.web.server.bodies import BODY_MAX_BYTES, LARGER_BODIES, Bodies, BodyNotTaken, WholeBody
 
 HASTY_S = 0.02
 
@@ -107,6 +107,66 @@ def test_only_so_many_bodies_may_be_on_their_way() -> None:
     assert not bodies.take(environ_of(b"hello"))
     waiting.get(timeout=10)
     assert bodies.take(environ_of(b"hello"))
+
+
+# -- larger ones, on the path that takes them ------------------------------------------------
+
+PATH, MEGABYTE = next(iter(LARGER_BODIES.items()))
+
+
+def larger(size: int) -> dict[str, Any]:
+    return environ_of(b"x" * size, PATH_INFO=PATH, HTTP_AUTHORIZATION="Bearer x")
+
+
+def test_one_path_takes_larger_bodies_of_callers_with_credentials() -> None:
+    for environ in (larger(MEGABYTE), {**larger(MEGABYTE), "HTTP_AUTHORIZATION": "", "HTTP_COOKIE": "a=b"}):
+        bodies = Bodies()
+        assert bodies.take(environ)
+        assert len(environ["wsgi.input"].read()) == MEGABYTE
+        assert bodies.larger == 1
+        bodies.give_back(environ)
+        bodies.give_back(environ)
+        assert bodies.larger == 0
+
+
+@pytest.mark.parametrize(
+    "more", [{"HTTP_AUTHORIZATION": ""}, {"PATH_INFO": "/v1/actions/complete"}, {"PATH_INFO": PATH + "/"}]
+)
+def test_others_are_left_where_they_are(more: dict[str, str]) -> None:
+    environ = {**larger(BODY_MAX_BYTES + 1), **more}
+    unread = environ["wsgi.input"]
+    assert Bodies().take(environ)
+    assert environ["wsgi.input"] is unread
+
+
+def test_a_larger_one_has_a_limit_too() -> None:
+    environ = larger(MEGABYTE + 1)
+    unread = environ["wsgi.input"]
+    assert Bodies().take(environ)
+    assert environ["wsgi.input"] is unread
+    unknown = {**chunked(b"x" * (2 * MEGABYTE)), "PATH_INFO": PATH, "HTTP_AUTHORIZATION": "Bearer x"}
+    assert Bodies().take(unknown)
+    assert unknown["CONTENT_LENGTH"] == str(MEGABYTE + 1)
+
+
+def test_larger_bodies_have_room_for_so_many() -> None:
+    bodies = Bodies(larger_max=2)
+    held = [larger(BODY_MAX_BYTES + 1) for _ in range(2)]
+    assert all(bodies.take(environ) for environ in held)
+    assert not bodies.take(larger(BODY_MAX_BYTES + 1))
+    assert bodies.take(larger(BODY_MAX_BYTES)), "others still have room"
+    bodies.give_back(held[0])
+    assert bodies.take(larger(BODY_MAX_BYTES + 1))
+
+
+def test_a_larger_body_that_ends_early_gives_its_room_back() -> None:
+    bodies = Bodies(larger_max=1)
+    environ = larger(10)
+    environ["CONTENT_LENGTH"] = str(MEGABYTE)
+    with pytest.raises(BodyNotTaken):
+        bodies.take(environ)
+    bodies.give_back(environ)
+    assert bodies.larger == 0
 
 
 def wait_in_vain(bodies: Bodies) -> None:

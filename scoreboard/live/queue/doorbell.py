@@ -62,12 +62,13 @@ class Doorbell:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def ring(self, action_id: UUID) -> None:
-        try:
-            self._waiting.put_nowait(action_id)
-        except queue.Full:
-            self._on_lost(1)
-            return
+    def ring(self, *action_ids: UUID) -> None:
+        for place, action_id in enumerate(action_ids):
+            try:
+                self._waiting.put_nowait(action_id)
+            except queue.Full:
+                self._on_lost(len(action_ids) - place)
+                break
         if self._thread is None:
             self._start()
 

@@ -62,13 +62,37 @@ class Expectation:
     _arrived: threading.Event = field(default_factory=threading.Event)
     outcome: SettledAction | None = None
 
-    def fulfil(self, outcome: SettledAction) -> None:
+    def fulfil(self, _action_id: UUID, outcome: SettledAction) -> None:
         self.outcome = outcome
         self._arrived.set()
 
     def wait(self, timeout_s: float) -> SettledAction | None:
         self._arrived.wait(timeout_s)
         return self.outcome
+
+
+class Expectations:
+    """A caller waits for the outcomes of several actions, in one wait for all."""
+
+    def __init__(self) -> None:
+        #: Still to come.
+        self.missing: set[UUID] = set()
+        self.outcomes: dict[UUID, SettledAction] = {}
+        self._changed = threading.Event()
+
+    def fulfil(self, action_id: UUID, outcome: SettledAction) -> None:
+        self.outcomes[action_id] = outcome
+        self.missing.discard(action_id)
+        if not self.missing:
+            self._changed.set()
+
+    def narrow(self, action_ids: Collection[UUID]) -> None:
+        """Wait for these only."""
+        self.missing.intersection_update(action_ids)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether all outcomes have come, by the end of this time at most."""
+        return not self.missing or self._changed.wait(timeout_s)
 
 
 class Hub:
@@ -100,7 +124,7 @@ class Hub:
         # One lock for all that must not change between a snapshot and what follows it.
         self._lock = self._subscriptions.lock
         self._progress = threading.Condition(self._lock)
-        self._expectations: dict[UUID, set[Expectation]] = {}
+        self._expectations: dict[UUID, set[Expectation | Expectations]] = {}
         self._history = History(Position(0, 0))
         self._news = BoardNews(interval_s)
         self._reading = threading.Lock()
@@ -144,12 +168,41 @@ class Hub:
         self.start()
         self._is_ready.wait(_CATCH_UP_S)
         expectation = Expectation()
-        with self._lock:
-            self._expectations.setdefault(action_id, set()).add(expectation)
+        self._expect([action_id], expectation)
         try:
             yield expectation
         finally:
-            with self._lock:
+            self._forget([action_id], expectation)
+
+    @contextmanager
+    def expect_each(self) -> Iterator[tuple[Expectations, Callable[[Collection[UUID]], None]]]:
+        """Be told of the outcomes of several actions; with what adds some, to be called before they are accepted.
+
+        What was accepted before it is added is to be looked up after that.
+        """
+        self.start()
+        self._is_ready.wait(_CATCH_UP_S)
+        expectations, expected = Expectations(), set[UUID]()
+
+        def add(action_ids: Collection[UUID]) -> None:
+            fresh = set(action_ids) - expected
+            expected.update(fresh)
+            expectations.missing.update(fresh)
+            self._expect(fresh, expectations)
+
+        try:
+            yield expectations, add
+        finally:
+            self._forget(expected, expectations)
+
+    def _expect(self, action_ids: Collection[UUID], expectation: Expectation | Expectations) -> None:
+        with self._lock:
+            for action_id in action_ids:
+                self._expectations.setdefault(action_id, set()).add(expectation)
+
+    def _forget(self, action_ids: Collection[UUID], expectation: Expectation | Expectations) -> None:
+        with self._lock:
+            for action_id in action_ids:
                 waiting = self._expectations[action_id]
                 waiting.discard(expectation)
                 if not waiting:
@@ -309,7 +362,7 @@ class Hub:
         if entry.action_id in self._expectations and entry.outcome:
             outcome = orjson.loads(entry.outcome)
             for expectation in self._expectations[entry.action_id]:
-                expectation.fulfil(outcome)
+                expectation.fulfil(entry.action_id, outcome)
 
     def _tell_everyone(self, kind: str, data: bytes) -> None:
         if kind == BOARD_CHANGED:

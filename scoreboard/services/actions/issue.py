@@ -43,12 +43,16 @@ def player_of(find_player: FindPlayer, caller: Caller, on_behalf_of: UUID | None
         return caller.user_id
     if caller.role is not Role.SYSTEM:
         raise InsufficientPermissions("Only a system account may act for others.")
-    player = find_player(on_behalf_of)
+    return served_player(find_player(on_behalf_of)).id
+
+
+def served_player(player: Player | None) -> Player:
+    """The player, if a game server may act for this account. Raises NotFound, AccountBanned."""
     if player is None or player.role is Role.SYSTEM:
         raise NotFound("There is no such player.")
     if player.status is Status.BANNED:
         raise AccountBanned
-    return player.id
+    return player
 
 
 @dataclass(frozen=True, slots=True)

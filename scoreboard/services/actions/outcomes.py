@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from scoreboard.domain.actions import State
 from scoreboard.store.actions import Action, Outcome
 from scoreboard.wire.answers import SettledAction
@@ -24,6 +26,11 @@ def outcome_json(outcome: Outcome, previous_rank: int | None, rank: int | None) 
         rank=rank if is_applied else None,
         rankChange=rank_change,
     )
+
+
+def accepted_json(action_id: UUID) -> SettledAction:
+    """The same of an action that is not settled yet."""
+    return outcome_json(Outcome(action_id, State.ACCEPTED, None, None), None, None)
 
 
 def outcome_of(action: Action) -> Outcome:

@@ -7,7 +7,7 @@ from functools import partial
 
 import structlog
 
-from scoreboard.store import actions, idempotency, ledger, sessions
+from scoreboard.store import actions, batch, idempotency, ledger, sessions
 from scoreboard.store.engine import UNAVAILABLE, Database
 from scoreboard.store.ledger import Partition
 from scoreboard.store.migrate import lock_migrators_out, without_queueing
@@ -17,6 +17,9 @@ log = structlog.get_logger(__name__)
 
 # Rows touched by one run; it runs again soon.
 _LIMIT = 5_000
+# Transactions of one run in which external ids are forgotten, of ``_LIMIT`` rows each: as many rows a minute as a busy
+# service gets in one.
+_FORGET_MAX = 50
 # Partitions made ahead: a service whose beat stood still for two months still has its place to write.
 _MONTHS_AHEAD = 3
 # Ended sessions stay for a while as evidence.
@@ -29,14 +32,34 @@ def keep_house(database: Database, *, now: datetime | None = None) -> None:
         expired = actions.expire_issued(connection, limit=_LIMIT)
         keys = idempotency.delete_old(connection, limit=_LIMIT)
         dropped = sessions.delete_old(connection, older_than_days=_KEEP_SESSIONS_DAYS, limit=_LIMIT)
+    forgotten = forget_external_ids(database)
     try:
         created = make_partitions(database, now or datetime.now(UTC))
     except UNAVAILABLE as error:
         # Months ahead of their need; the next run tries again.
         created = []
         log.warning("partitions_postponed", error=explain(error))
-    if expired or dropped or keys or created:
-        log.info("house_kept", expired=expired, sessions_dropped=dropped, keys_dropped=keys, partitions=created)
+    if expired or dropped or keys or forgotten or created:
+        log.info(
+            "house_kept",
+            expired=expired,
+            sessions_dropped=dropped,
+            keys_dropped=keys,
+            external_ids_dropped=forgotten,
+            partitions=created,
+        )
+
+
+def forget_external_ids(database: Database) -> int:
+    """Drop the ids of game servers whose time is over, a transaction for each part of them; returns how many."""
+    forgotten = 0
+    for _ in range(_FORGET_MAX):
+        with database.write() as connection:
+            dropped = batch.delete_old(connection, limit=_LIMIT)
+        forgotten += dropped
+        if dropped < _LIMIT:
+            break
+    return forgotten
 
 
 def make_partitions(database: Database, now: datetime, *, wait_s: float = 0.0) -> list[str]:

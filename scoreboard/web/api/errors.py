@@ -66,6 +66,8 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     if status < HTTPStatus.BAD_REQUEST:
         return error
     code, message = refusal_by_status(status, otherwise=error.name)
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and request.max_content_length:
+        message = f"The body is larger than {request.max_content_length // 1024:,} KB."
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
     details = describe_refusal(error) if isinstance(error, RateLimitExceeded) else {}
     if status == HTTPStatus.TOO_MANY_REQUESTS:

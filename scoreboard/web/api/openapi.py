@@ -14,6 +14,7 @@ from werkzeug.routing import Rule
 from scoreboard import __version__
 from scoreboard.domain import errors
 from scoreboard.domain.errors import ScoreboardError
+from scoreboard.web.api.batch_rows import JSON_LINES
 from scoreboard.web.api.header_docs import HEADERS, RESPONSE_HEADERS
 from scoreboard.web.api.refusals import CODES, STATUS, Error
 from scoreboard.web.api.responses import SignIn
@@ -31,6 +32,7 @@ _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.BOARD: [{}, *_SECURED],
     Access.USER: _SECURED,
     Access.ADMIN: _SECURED,
+    Access.SYSTEM: _SECURED,
 }
 _STREAM = "text/event-stream"
 #: The group that a module's operations are shown in, where that isn't named as the module.
@@ -145,9 +147,16 @@ def _operation(rule: Rule, method: str, declared: Operation) -> dict[str, Any]:
     if declared.description:
         shown["description"] = "\n".join(line.strip() for line in declared.description.splitlines())
     if declared.body:
-        content = {"application/json": {"schema": {"$ref": _REF.format(model=declared.body.__name__)}}}
+        content = {kind: {"schema": _body_schema(declared.body, kind)} for kind in declared.body_types}
         shown["requestBody"] = {"required": not declared.is_body_optional, "content": content}
     return shown
+
+
+def _body_schema(model: type[Any], kind: str) -> dict[str, Any]:
+    if kind == JSON_LINES:
+        # OpenAPI has no words for lines: each is one of the rows.
+        return {"type": "string", "description": "a row on each line, as those of `actions`; blank lines are skipped"}
+    return {"$ref": _REF.format(model=model.__name__)}
 
 
 def _path_parameters(rule: Rule) -> list[dict[str, Any]]:
@@ -247,7 +256,7 @@ def _possible_errors(declared: Operation) -> list[type[ScoreboardError]]:
         possible.append(errors.ValidationFailed)
     if declared.access is not Access.ANYONE:
         possible += [errors.InvalidToken, errors.TokenExpired, errors.AccountBanned, errors.CsrfFailed]
-    if declared.access in (Access.USER, Access.ADMIN):
+    if declared.access in (Access.USER, Access.ADMIN, Access.SYSTEM):
         possible.append(errors.InsufficientPermissions)
     if declared.takes_idempotency_key:
         possible += [errors.IdempotencyMismatch, errors.ValidationFailed]

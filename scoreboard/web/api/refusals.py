@@ -84,12 +84,12 @@ class ErrorInfo(TypedDict):
     ]
 
 
-_EXAMPLE = {"code": "NOT_FOUND", "message": "This does not exist, or it is not yours.", "details": {}}
+EXAMPLE_ERROR = {"code": "NOT_FOUND", "message": "This does not exist, or it is not yours.", "details": {}}
 
 
 class Error(TypedDict):
     success: Annotated[Literal[False], about("false", False)]
-    error: Annotated[ErrorInfo, about("the refusal and its reason", _EXAMPLE)]
+    error: Annotated[ErrorInfo, about("the refusal and its reason", EXAMPLE_ERROR)]
 
 
 def refusal(code: str, message: str, details: Mapping[str, object] | None = None) -> Error:

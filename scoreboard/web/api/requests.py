@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -13,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from scoreboard.domain.accounts import PASSWORD_MAX, PASSWORD_MIN, USERNAME_MAX, USERNAME_MIN
 from scoreboard.domain.actions import DATA_MAX_BYTES, MAX_SAFE_INTEGER
 from scoreboard.domain.characters import find_refused_in_text, is_visible
+from scoreboard.services.actions.batch import BATCH_MAX, EXTERNAL_ID_MAX
 from scoreboard.services.actions.tokens import TOKEN_MAX_LENGTH
 from scoreboard.wire import fields
 from scoreboard.wire.fields import (
@@ -107,7 +109,22 @@ def in_utc(value: datetime) -> datetime:
         raise ValueError("is out of range") from None
 
 
+# RFC 3339; Python's own reader takes weeks and times without seconds as well.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _parse_moment(value: object) -> object:
+    # A body's times are text; strict mode would take datetime objects only.
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+        raise ValueError("is not a time with its zone, as 2026-11-27T14:05:09.250Z")
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("is no time of the calendar") from None
+
+
 Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
+BodyMoment = Annotated[AwareDatetime, BeforeValidator(_parse_moment), AfterValidator(in_utc)]
 Id = Annotated[UUID, BeforeValidator(_parse_uuid)]
 _EXAMPLE_PROOF = {"completionTime": 4200, "checksum": "a195642d" * 8}
 Email = Annotated[
@@ -122,6 +139,13 @@ Reason = Annotated[
 SafeInteger = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
 Limit = Annotated[int, Field(ge=1, le=100), about("number of rows at most, 1 to 100", 20)]
 OnBehalfOf = Annotated[Id | None, about("the player a system account acts for", EXAMPLE_USER_ID)]
+Metadata = Annotated[
+    dict[str, Any],
+    AfterValidator(_no_nul_inside),
+    about("description of the action, by the type's `metadataSchema`", {"difficulty": "easy"}),
+]
+Points = Annotated[SafeInteger | None, about("the points reached, for types whose points are reported", 87)]
+Data = Annotated[Annotated[str, AfterValidator(_check_data)] | None, about("at most 2,048 bytes of UTF-8", "lap 3")]
 Cookies = Annotated[bool, about("set HttpOnly cookies too, for browsers", False)]
 
 
@@ -162,11 +186,7 @@ class Refresh(Request):
 
 class NextAction(Request):
     action_type: fields.ActionTypeCode = Field(min_length=1, max_length=50)
-    metadata: Annotated[
-        dict[str, Any],
-        AfterValidator(_no_nul_inside),
-        about("description of the action, by the type's `metadataSchema`", {"difficulty": "easy"}),
-    ] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class ActionRequest(NextAction):
@@ -182,10 +202,8 @@ class ProofBody(Request):
             _EXAMPLE_PROOF["checksum"],
         ),
     ] = Field(pattern="^[0-9a-f]{64}$")
-    points: Annotated[SafeInteger | None, about("the points reached, for types whose points are reported", 87)] = None
-    data: Annotated[
-        Annotated[str, AfterValidator(_check_data)] | None, about("at most 2,048 bytes of UTF-8", "lap 3")
-    ] = None
+    points: Points = None
+    data: Data = None
 
 
 class ActionCompletion(Request):
@@ -201,6 +219,29 @@ class ActionCompletion(Request):
             {"actionType": "COMPLETE_LEVEL", "metadata": {"difficulty": "easy"}},
         ),
     ] = None
+
+
+class FinishedAction(Request):
+    """One row of a batch; a row that does not fit is refused alone."""
+
+    external_id: Annotated[
+        str, AfterValidator(_no_nul), about("the game server's own id of the action", "match-17-3")
+    ] = Field(min_length=1, max_length=EXTERNAL_ID_MAX)
+    user_id: Annotated[Id, about("the player who did it", EXAMPLE_USER_ID)]
+    action_type: fields.ActionTypeCode = Field(min_length=1, max_length=50)
+    metadata: Metadata = Field(default_factory=dict)
+    started_at: Annotated[BodyMoment, about("when it began, by the game server's clock", EXAMPLE_TIME)]
+    completed_at: Annotated[
+        BodyMoment, about("when it was completed: from 24 hours ago to 2 s ahead of the service's clock", EXAMPLE_TIME)
+    ]
+    points: Points = None
+    data: Data = None
+
+
+class Batch(Request):
+    actions: Annotated[list[FinishedAction], about("the finished actions; each is taken or refused by itself", [])] = (
+        Field(max_length=BATCH_MAX)
+    )
 
 
 class ReasonBody(Request):

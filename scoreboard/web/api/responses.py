@@ -12,7 +12,7 @@ from uuid import UUID
 
 from typing_extensions import TypedDict
 
-from scoreboard.web.api.refusals import ErrorInfo
+from scoreboard.web.api.refusals import EXAMPLE_ERROR, ErrorInfo
 from scoreboard.wire import fields
 from scoreboard.wire.answers import AdminUser as AdminUser
 from scoreboard.wire.answers import SettledAction
@@ -139,9 +139,33 @@ class Accepted(TypedDict):
     next: NotRequired[Next]
 
 
+#: Of a batch.
+RowIndex = Annotated[int, about("number of the row, from 0", 0)]
+
+
 class Outcome(SettledAction):
     statusUrl: fields.StatusUrl  # noqa: N815 - ruff doesn't see that the base is a TypedDict
     next: NotRequired[Next]
+
+
+# A row of a batch that was taken in; its score fields are null unless applied.
+class BatchOutcome(SettledAction):
+    statusUrl: fields.StatusUrl  # noqa: N815 - as above
+    index: RowIndex
+    externalId: Annotated[str, about("the game server's own id of the action", "match-17-3")]  # noqa: N815
+
+
+# A row of a batch that was refused: nothing of it is kept, and it may be sent again.
+class BatchRefusal(TypedDict):
+    index: RowIndex
+    externalId: Annotated[
+        str | None, about("the game server's own id of the action; null if there is none to be read", "match-17-3")
+    ]
+    error: Annotated[ErrorInfo, about("the refusal and its reason", EXAMPLE_ERROR)]
+
+
+class BatchResult(TypedDict):
+    items: Annotated[list[BatchOutcome | BatchRefusal], about("one per row, in their order", [])]
 
 
 class ActionInfo(TypedDict):

@@ -22,6 +22,7 @@ from scoreboard.web.door.parsing import parse_body, parse_query
 
 C = TypeVar("C", bound=AnyCall, contravariant=True)
 View = Callable[[C], Response]
+_ROLES = {Access.ADMIN: Role.ADMIN, Access.SYSTEM: Role.SYSTEM}
 
 
 def serves(operation: Operation) -> Callable[[Callable[[C], Response]], Callable[..., Response]]:
@@ -70,7 +71,11 @@ def _call(arguments: dict[str, UUID]) -> AnyCall:
 
 def _parsed(operation: Operation, call: AnyCall) -> AnyCall:
     query = None if operation.query is None else parse_query(operation.query)
-    body = None if operation.body is None else parse_body(operation.body, is_optional=operation.is_body_optional)
+    if operation.body_max_bytes is not None:
+        call.http.max_content_length = operation.body_max_bytes
+    if operation.body is None or operation.reads_body_itself:
+        return replace(call, query=query)
+    body = parse_body(operation.body, is_optional=operation.is_body_optional)
     return replace(call, query=query, body=body)
 
 
@@ -118,5 +123,5 @@ def _check_access(access: Access, call: AnyCall) -> None:
         _ = call.optional_caller
         return
     caller = call.caller
-    if access is Access.ADMIN and caller.role is not Role.ADMIN:
+    if access in _ROLES and caller.role is not _ROLES[access]:
         raise InsufficientPermissions

@@ -23,6 +23,7 @@ class Access(Enum):
     PUBLIC = "anyone, but a bad credential is refused"
     USER = "signed-in callers"
     ADMIN = "admins"
+    SYSTEM = "game servers: accounts of the role system"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Operation:
     is_unlimited: bool = False
     # The body may be left out; its fields have other ways in.
     is_body_optional: bool = False
+    # Its parts are refused one by one, so ``body`` only describes it, and the view reads it.
+    reads_body_itself: bool = False
+    body_types: Sequence[str] = ("application/json",)
+    # None is the application's own limit.
+    body_max_bytes: int | None = None
     # Answers 304 to a matching If-None-Match.
     has_etag: bool = False
     # The write rechecks session, role and status, so a cached caller is enough.

@@ -10,15 +10,14 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
 from scoreboard.domain.errors import ValidationFailed
+from scoreboard.web.api.invalid import fields_of
 
 M = TypeVar("M", bound=BaseModel)
-# Errors named in one refusal; a body full of unknown fields needs no longer answer.
-_FIELDS_MAX = 20
 
 
 def parse_body(model: type[BaseModel], *, is_optional: bool = False) -> BaseModel:
     """The validated JSON body. Raises ValidationFailed, UnsupportedMediaType, RequestEntityTooLarge."""
-    raw = _read_body()
+    raw = read_body()
     if not raw and is_optional:
         return model.model_validate({})
     if not request.is_json:
@@ -32,7 +31,8 @@ def parse_body(model: type[BaseModel], *, is_optional: bool = False) -> BaseMode
     return validated(model, value)
 
 
-def _read_body() -> bytes:
+def read_body() -> bytes:
+    """The body as it came. Raises RequestEntityTooLarge."""
     length, limit = request.content_length, request.max_content_length
     # Of a stated length, and not read yet by a limit that looks at a field: as it came in, at half the cost.
     if length is not None and limit is not None and length <= limit and "stream" not in vars(request):
@@ -59,10 +59,4 @@ def validated(model: type[M], value: object) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[:_FIELDS_MAX]
-        fields = {".".join(str(part) for part in item["loc"])[:100]: _plain(item["msg"]) for item in found}
-        raise ValidationFailed(fields) from None
-
-
-def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Extra inputs are not permitted", "is not a known field")
+        raise ValidationFailed(fields_of(error)) from None

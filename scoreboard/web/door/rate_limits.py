@@ -27,7 +27,7 @@ from config import Settings
 from scoreboard import metrics
 from scoreboard.domain import errors
 from scoreboard.domain.accounts import Role, Status, login_key
-from scoreboard.live.rate_counter import make_counting_pool
+from scoreboard.live.rate_counter import KEY_PREFIX, make_counting_pool
 from scoreboard.live.stream.stream_slots import SIGNED_IN_TIMES
 from scoreboard.store.sessions import Caller
 from scoreboard.web.bootstrap import current_components, current_operation
@@ -199,6 +199,7 @@ _LIMITS: dict[str, list[_Limit]] = {
         _Limit("complete", _player_key, "player", _is_anonymous),
         _Limit("complete_flagged", _player_key, "player", _is_not_flagged),
     ],
+    "batch": [_Limit("batch", _user_key, "account", _is_anonymous)],
     "score": [_Limit("score", _user_key, "account", _is_anonymous)],
 }
 _ANONYMOUS = _Limit("anonymous", _anonymous_key, "address")
@@ -211,7 +212,7 @@ _OPTIONS: dict[str, Any] = {
     "in_memory_fallback_enabled": True,
     # Every call counts against all of its limits, also one that another limit refuses.
     "fail_on_first_breach": False,
-    "key_prefix": "sb:limit",
+    "key_prefix": KEY_PREFIX,
 }
 
 

@@ -70,24 +70,32 @@ class Admission:
         """The application behind this bound."""
 
         def admit(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            # A page that isn't told whether it may call can't see the refusal either.
-            is_let_in = environ.get("PATH_INFO") in _ALWAYS or is_preflight(environ)
             try:
-                # A full process refuses without a look at the body.
-                has_room = (is_let_in or self.working < self._at_once) and self._bodies.take(environ)
-            except BodyNotTaken:
-                return self._refuse_body(environ, start_response)
-            if not has_room:
-                return self._refuse(environ, start_response)
-            if not self._enter() and not is_let_in:
-                self._leave()
-                return self._refuse(environ, start_response)
-            try:
-                return application(environ, self._with_headers(start_response))
+                return self._admit(application, environ, start_response)
             finally:
-                self._leave()
+                self._bodies.give_back(environ)
 
         return admit
+
+    def _admit(
+        self, application: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        # A page that isn't told whether it may call can't see the refusal either.
+        is_let_in = environ.get("PATH_INFO") in _ALWAYS or is_preflight(environ)
+        try:
+            # A full process refuses without a look at the body.
+            has_room = (is_let_in or self.working < self._at_once) and self._bodies.take(environ)
+        except BodyNotTaken:
+            return self._refuse_body(environ, start_response)
+        if not has_room:
+            return self._refuse(environ, start_response)
+        if not self._enter() and not is_let_in:
+            self._leave()
+            return self._refuse(environ, start_response)
+        try:
+            return application(environ, self._with_headers(start_response))
+        finally:
+            self._leave()
 
     def _with_headers(self, start_response: StartResponse) -> StartResponse:
         """Every answer's headers go along here: each that goes through a response object costs 2 µs on its way."""

@@ -18,10 +18,19 @@ if TYPE_CHECKING:
 
 # The application refuses what is larger; the largest honest body is a few kilobytes.
 BODY_MAX_BYTES = 64 * 1024
+#: Paths that take more, of callers who show credentials: 200 rows with five kilobytes each, for a batch.
+LARGER_BODIES = {"/v1/system/actions": 1024 * 1024}
+# Larger bodies that a process holds at a time, from their first byte to the answer: 32 MB. A process works on one batch
+# at a time, for some milliseconds.
+LARGER_AT_ONCE = 32
 # An honest body comes with its head; a phone on a bad line needs some seconds for a kilobyte.
 BODY_WAIT_S = 10.0
-# Bodies of a process that may be on their way at a time: 64 MB at most.
+# Bodies of a process that may be on their way at a time: 64 MB at most, and the larger ones.
 ARRIVING_MAX = 1_000
+
+
+# Where an environ notes that its body is a larger one.
+_HELD = "scoreboard.larger_body"
 
 
 class BodyNotTaken(Exception):
@@ -37,29 +46,39 @@ class WholeBody(BytesIO):
 class Bodies:
     """Takes bodies from the server; counts those that are on their way."""
 
-    def __init__(self, *, wait_s: float = BODY_WAIT_S, arriving_max: int = ARRIVING_MAX) -> None:
+    def __init__(
+        self, *, wait_s: float = BODY_WAIT_S, arriving_max: int = ARRIVING_MAX, larger_max: int = LARGER_AT_ONCE
+    ) -> None:
         self._wait_s = wait_s
         self._arriving_max = arriving_max
+        self._larger_max = larger_max
         self._lock = threading.Lock()
         self.arriving = 0
+        #: Bodies over ``BODY_MAX_BYTES`` that are held.
+        self.larger = 0
 
     def take(self, environ: WSGIEnvironment) -> bool:
         """Put the whole body into ``environ``; false when too many are on their way. Raises BodyNotTaken.
 
         One that states more than the limit is left where it is, as the application refuses it unread. One of
-        unknown length is taken up to a byte over the limit, and states its length from then on.
+        unknown length is taken up to a byte over the limit, and states its length from then on. ``give_back`` is to
+        be called in any case, when the request is over.
         """
-        length = _stated_length(environ)
-        if length == 0 or (length is not None and length > BODY_MAX_BYTES):
+        length, most = _stated_length(environ), _limit(environ)
+        if length == 0 or (length is not None and length > most):
             return True
         if isinstance(environ["wsgi.input"], WholeBody):
             return True
+        is_larger = most > BODY_MAX_BYTES and (length is None or length > BODY_MAX_BYTES)
         with self._lock:
-            if self.arriving >= self._arriving_max:
+            if self.arriving >= self._arriving_max or (is_larger and self.larger >= self._larger_max):
                 return False
             self.arriving += 1
+            self.larger += is_larger
+        if is_larger:
+            environ[_HELD] = True
         try:
-            body = self._read(environ, BODY_MAX_BYTES + 1 if length is None else length)
+            body = self._read(environ, most + 1 if length is None else length)
         finally:
             with self._lock:
                 self.arriving -= 1
@@ -70,6 +89,12 @@ class Bodies:
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         return True
 
+    def give_back(self, environ: WSGIEnvironment) -> None:
+        """The request is over: another larger body may come."""
+        if environ.pop(_HELD, False):
+            with self._lock:
+                self.larger -= 1
+
     def _read(self, environ: WSGIEnvironment, size: int) -> bytes:
         try:
             with gevent.Timeout(self._wait_s, BodyNotTaken):
@@ -77,6 +102,14 @@ class Bodies:
         except (ParseException, NoMoreData, OSError):
             raise BodyNotTaken from None
         return body
+
+
+def _limit(environ: WSGIEnvironment) -> int:
+    """In bytes. Callers without credentials will be refused, and get no room for it."""
+    most = LARGER_BODIES.get(environ.get("PATH_INFO", ""))
+    if most is None or not (environ.get("HTTP_AUTHORIZATION") or environ.get("HTTP_COOKIE")):
+        return BODY_MAX_BYTES
+    return most
 
 
 def _stated_length(environ: WSGIEnvironment) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import partial
+from uuid import UUID
 
 from flask import Blueprint, Response
 from typing_extensions import TypedDict
@@ -170,13 +171,17 @@ def show_action(call: BareCall) -> Response:
 
 
 def _completed(call: AnyCall, completed: Completed) -> Response:
-    # As url_for says it, which takes a hundred times as long.
-    status_url = f"{call.http.script_root}{blueprint.url_prefix}/{completed.action_id}"
+    where = status_url(call, completed.action_id)
     following: _Next = {} if completed.next is None else {"next": _next_json(completed.next)}
     if completed.outcome is not None:
-        return answer(responses.Outcome(**completed.outcome, statusUrl=status_url, **following))
-    accepted = responses.Accepted(actionId=completed.action_id, status="accepted", statusUrl=status_url, **following)
+        return answer(responses.Outcome(**completed.outcome, statusUrl=where, **following))
+    accepted = responses.Accepted(actionId=completed.action_id, status="accepted", statusUrl=where, **following)
     return answer(accepted, 202)
+
+
+def status_url(call: AnyCall, action_id: UUID) -> str:
+    """Path of an action; as url_for says it, which takes a hundred times as long."""
+    return f"{call.http.script_root}{blueprint.url_prefix}/{action_id}"
 
 
 def _next_json(told: NextAnswer) -> responses.IssuedAction | responses.NextState | responses.NextRefused:

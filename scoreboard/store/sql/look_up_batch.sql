@@ -1,0 +1,26 @@
+-- What has to be known of a batch before any of it is taken in.
+--
+-- :session_id uuid        the caller's session
+-- :caller_id uuid         the caller's account
+-- :role text
+-- :status text
+-- :keep interval          for how long an external id is remembered
+-- Parallel arrays, an element per row of the batch:
+-- :user_ids uuid[]
+-- :external_ids text[]
+--
+-- Rows: batch.LookedUp, one per row of the batch in its order; of an empty batch one whose nth is null
+SELECT caller.now, caller.is_true AS is_caller, asked.nth, users.role, users.status, external_ids.action_id,
+       external_ids.body_digest
+FROM (
+    SELECT clock_timestamp() AS now, EXISTS (
+        SELECT FROM sessions JOIN users ON users.id = sessions.user_id
+        WHERE sessions.id = :session_id AND sessions.revoked_at IS NULL AND sessions.expires_at > now()
+              AND users.id = :caller_id AND users.role = :role AND users.status = :status
+    ) AS is_true
+) AS caller
+LEFT JOIN unnest(:user_ids, :external_ids) WITH ORDINALITY AS asked (user_id, external_id, nth) ON true
+LEFT JOIN users ON users.id = asked.user_id
+LEFT JOIN external_ids ON external_ids.account_id = :caller_id AND external_ids.external_id = asked.external_id
+                          AND external_ids.created_at > now() - :keep
+ORDER BY asked.nth

@@ -1,0 +1,86 @@
+"""/v1/system: for trusted game servers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from flask import Blueprint, Response
+from werkzeug.exceptions import UnsupportedMediaType
+
+from scoreboard.domain.errors import ScoreboardError
+from scoreboard.services.actions.complete_batch import Result
+from scoreboard.web.api import requests, responses
+from scoreboard.web.api.answers import answer
+from scoreboard.web.api.batch_rows import JSON_LINES, external_ids, read_row, rows_of_json, rows_of_lines
+from scoreboard.web.api.errors import refusal_within
+from scoreboard.web.bootstrap import current_components
+from scoreboard.web.door.call import BareCall
+from scoreboard.web.door.enter import serves
+from scoreboard.web.door.operation import Access, Operation
+from scoreboard.web.door.parsing import read_body
+from scoreboard.web.server.bodies import LARGER_BODIES
+from scoreboard.web.views.actions import status_url
+
+_PATH = "/v1/system/actions"
+
+blueprint = Blueprint("system", __name__)
+
+
+@blueprint.post(_PATH)
+@serves(
+    Operation(
+        "Send finished actions of many players",
+        access=Access.SYSTEM,
+        body=requests.Batch,
+        body_types=("application/json", JSON_LINES),
+        body_max_bytes=LARGER_BODIES[_PATH],
+        reads_body_itself=True,
+        answer=responses.BatchResult,
+        status=202,
+        also={200: responses.BatchResult},
+        limits="batch",
+        headers=["Prefer"],
+        confirms_caller=True,
+    )
+)
+def send_actions(call: BareCall) -> Response:
+    """Up to 200 actions that the game server has seen from begin to end; each row is taken or refused by itself.
+
+    Answers 200 when all rows are settled or refused, else 202; with `Prefer: wait=N` (at most 10 s) it waits until
+    they are. The same `externalId` with the same contents gets the first answer for 7 days, with the outcome if there
+    is one by now. The body is one JSON object, or JSON Lines with a row on each line.
+    """
+    components = current_components()
+    values = _values(call)
+    results = components.batch_completion.complete(
+        [read_row(value) for value in values],
+        caller=call.caller,
+        origin=call.origin,
+        count=partial(components.late_limits.count, call.caller.user_id),
+        wait_s=call.wait_s,
+    )
+    items = [
+        {"index": index, "externalId": external_id, **_item(call, result)}
+        for index, (external_id, result) in enumerate(zip(external_ids(values), results, strict=True))
+    ]
+    response = answer({"items": items}, 202 if any(item.get("status") == "accepted" for item in items) else 200)
+    if call.wait_s is not None:
+        response.headers["Preference-Applied"] = f"wait={call.wait_s:.0f}"
+    return response
+
+
+def _values(call: BareCall) -> Sequence[object]:
+    """The rows, as yet unchecked. Raises ValidationFailed, UnsupportedMediaType, RequestEntityTooLarge."""
+    raw = read_body()
+    if call.http.mimetype == JSON_LINES:
+        return rows_of_lines(raw)
+    if not call.http.is_json:
+        raise UnsupportedMediaType
+    return rows_of_json(raw)
+
+
+def _item(call: BareCall, result: Result) -> dict[str, object]:
+    if isinstance(result, ScoreboardError):
+        return {"error": refusal_within(result)}
+    return {**result, "statusUrl": status_url(call, result["actionId"])}
