@@ -32,8 +32,8 @@ from scoreboard.domain.errors import ValidationFailed
 
 # Metadata is bound into the token and kept with the action; a game's parameters fit many times over.
 METADATA_MAX_BYTES = 2_048
-# Metadata found right and remembered, per process: the levels of a game many times over, and 4 MB at most. Checking takes
-# twenty times as long as looking it up.
+# Metadata found right and remembered, per process: the levels of a game many times over, and 4 MB at most. Checking
+# takes twenty times as long as looking it up.
 _CHECKED_MAX = 2_000
 _CODE = r"^[A-Z][A-Z0-9_]{0,49}$"
 # One day: an action that takes longer is not one action.
