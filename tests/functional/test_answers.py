@@ -24,6 +24,7 @@ from scoreboard.web.api.refusals import Error
 from scoreboard.web.door.operation import Operation, operation_of
 from scoreboard.wire.events import STREAM_EVENTS
 from tests.functional import client
+from tests.functional.batches import row, send
 from tests.functional.client import Admin, Api, Json, Player, data_of
 from tests.service import Service, running_service
 
@@ -101,6 +102,9 @@ def test_every_operation_answers_with_its_model(arena: Service, app: Flask) -> N
     play(player)
     look_around(player, as_caller())
     moderate(admin, player)
+    server = client.create_staff(arena, "system")
+    server.api = as_caller(server.access_token)
+    send_batches(server, player)
     check_health(as_caller())
     declared = {
         (endpoint, status)
@@ -158,6 +162,14 @@ def moderate(admin: Admin, player: Player) -> None:
     assert client.pages(admin.api, "/v1/admin/audit")
     data_of(admin.api.get("/v1/admin/stats"))
     data_of(admin.api.post("/v1/admin/leaderboard/rebuild"), 202)
+
+
+def send_batches(server: Player, player: Player) -> None:
+    rows = [row(player), row(player, externalId="")]
+    taken, refused = data_of(send(server, rows))["items"]
+    assert (taken["status"], refused["error"]["code"]) == ("applied", "VALIDATION_FAILED")
+    (later,) = data_of(send(server, [row(player)], wait_s=None), 202)["items"]
+    assert later["status"] == "accepted"
 
 
 def check_health(anonymous: CheckedApi) -> None:

@@ -148,11 +148,14 @@ class Outcome(SettledAction):
     next: NotRequired[Next]
 
 
-# A row of a batch that was taken in; its score fields are null unless applied.
-class BatchOutcome(SettledAction):
-    statusUrl: fields.StatusUrl  # noqa: N815 - as above
+class _TakenRow(TypedDict):
     index: RowIndex
-    externalId: Annotated[str, about("the game server's own id of the action", "match-17-3")]  # noqa: N815
+    externalId: Annotated[str, about("the game server's own id of the action", "match-17-3")]
+
+
+# A row of a batch that was taken in; its score fields are null unless applied.
+class BatchOutcome(_TakenRow, SettledAction):
+    statusUrl: fields.StatusUrl
 
 
 # A row of a batch that was refused: nothing of it is kept, and it may be sent again.

@@ -8,6 +8,7 @@ from functools import partial
 from flask import Blueprint, Response
 from werkzeug.exceptions import UnsupportedMediaType
 
+from scoreboard.domain.actions import State
 from scoreboard.domain.errors import ScoreboardError
 from scoreboard.services.actions.complete_batch import Result
 from scoreboard.web.api import requests, responses
@@ -61,10 +62,11 @@ def send_actions(call: BareCall) -> Response:
         wait_s=call.wait_s,
     )
     items = [
-        {"index": index, "externalId": external_id, **_item(call, result)}
+        _item(call, index, external_id, result)
         for index, (external_id, result) in enumerate(zip(external_ids(values), results, strict=True))
     ]
-    response = answer({"items": items}, 202 if any(item.get("status") == "accepted" for item in items) else 200)
+    is_open = any(item.get("status") == State.ACCEPTED for item in items)
+    response = answer(responses.BatchResult(items=items), 202 if is_open else 200)
     if call.wait_s is not None:
         response.headers["Preference-Applied"] = f"wait={call.wait_s:.0f}"
     return response
@@ -80,7 +82,12 @@ def _values(call: BareCall) -> Sequence[object]:
     return rows_of_json(raw)
 
 
-def _item(call: BareCall, result: Result) -> dict[str, object]:
+def _item(
+    call: BareCall, index: int, external_id: str | None, result: Result
+) -> responses.BatchOutcome | responses.BatchRefusal:
     if isinstance(result, ScoreboardError):
-        return {"error": refusal_within(result)}
-    return {**result, "statusUrl": status_url(call, result["actionId"])}
+        return responses.BatchRefusal(index=index, externalId=external_id, error=refusal_within(result))
+    # A row without a readable id is refused.
+    assert external_id is not None
+    url = status_url(call, result["actionId"])
+    return responses.BatchOutcome(index=index, externalId=external_id, **result, statusUrl=url)
