@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from scoreboard.store.refusals import ServerRefuses
 from scoreboard.store.statements import Statement
@@ -129,14 +127,13 @@ def misfit(state: DatabaseState) -> str | None:
 
 
 @cache
-def _older_revisions() -> frozenset[str]:
-    config = Config()
-    config.set_main_option("script_location", str(SCRIPTS))
-    scripts = ScriptDirectory.from_config(config)
-    head = scripts.get_current_head()
-    return frozenset(script.revision for script in scripts.walk_revisions() if script.revision != head)
+def older_revisions() -> frozenset[str]:
+    """The revisions before this release's own."""
+    # By the names of the migrations' files, as importing Alembic would take a tenth of each process's start.
+    *older, _head = sorted(path.stem.partition("_")[0] for path in (SCRIPTS / "versions").glob("[0-9]*.py"))
+    return frozenset(older)
 
 
 def _is_older(revision: str) -> bool:
     # One that is not known here is a newer release's, which has migrated and is about to take over.
-    return revision in _older_revisions()
+    return revision in older_revisions()
