@@ -13,7 +13,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from scoreboard.store.timeouts import CONNECT_S, patience
+from scoreboard.store.timeouts import CONNECT_S, answer_timeout
 
 #: How a pooler between the service and PostgreSQL hands out connections; ``session`` also without a pooler.
 Pooler = Literal["session", "transaction"]
@@ -61,7 +61,7 @@ def settings_due(connection: sa.Connection, cursor: Any) -> str:
 def _set_for_session(connection: Any, statements: str) -> None:
     is_autocommit, connection.autocommit = connection.autocommit, True
     # A part of connecting, and given no more time than that.
-    with patience(CONNECT_S), connection.cursor() as cursor:
+    with answer_timeout(CONNECT_S), connection.cursor() as cursor:
         cursor.execute(statements)
     connection.autocommit = is_autocommit
 

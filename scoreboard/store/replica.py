@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from scoreboard.store.statements import Statement
-from scoreboard.store.timeouts import patience
+from scoreboard.store.timeouts import answer_timeout
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +110,7 @@ class Replica:
             self._on_lost()
             return None
         try:
-            with patience(ANSWER_S), self.engine.connect() as connection:
+            with answer_timeout(ANSWER_S), self.engine.connect() as connection:
                 answer = question(connection)
         except self._failures as error:
             self._on_lost()
@@ -126,7 +126,7 @@ class Replica:
 
         ``written`` is how far the primary had come before; None when it doesn't say. Raises the replica's failures.
         """
-        with patience(ANSWER_S), self.engine.connect() as connection:
+        with answer_timeout(ANSWER_S), self.engine.connect() as connection:
             problem = self._lateness(connection, written)
         self._late_until = self._clock() + _LATE_FOR_S if problem else None
         return problem

@@ -32,7 +32,7 @@ CONNECT_S = 3.0
 _MORE_THAN_STATEMENT_S = 2.0
 _CONNECTED = (STATUS_READY, STATUS_BEGIN, STATUS_PREPARED)
 
-_patience_s: ContextVar[float | None] = ContextVar("patience_s", default=None)
+_answer_timeout_s: ContextVar[float | None] = ContextVar("answer_timeout_s", default=None)
 
 
 def give_up_on_silence(wait: Wait, statement_timeout_s: float) -> None:
@@ -47,8 +47,8 @@ def give_up_on_silence(wait: Wait, statement_timeout_s: float) -> None:
         while state != POLL_OK:
             if state not in (POLL_READ, POLL_WRITE):
                 raise OperationalError(f"unknown state of a connection: {state}")
-            patience_s = _patience_s.get() or answer_s
-            bound_s = patience_s if connection.status in _CONNECTED else min(CONNECT_S, patience_s)
+            timeout_s = _answer_timeout_s.get() or answer_s
+            bound_s = timeout_s if connection.status in _CONNECTED else min(CONNECT_S, timeout_s)
             if not wait(connection.fileno(), state == POLL_WRITE, bound_s):
                 raise OperationalError(f"no answer within {bound_s:.0f} s")
             state = connection.poll()
@@ -64,10 +64,10 @@ def wait_in_thread(descriptor: int, is_writing: bool, timeout_s: float) -> bool:
 
 
 @contextmanager
-def patience(seconds: float) -> Iterator[None]:
+def answer_timeout(seconds: float) -> Iterator[None]:
     """Wait so long for each answer in this thread or greenlet: less while a client waits, more for big work."""
-    token = _patience_s.set(seconds)
+    token = _answer_timeout_s.set(seconds)
     try:
         yield
     finally:
-        _patience_s.reset(token)
+        _answer_timeout_s.reset(token)

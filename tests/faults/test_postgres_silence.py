@@ -11,7 +11,7 @@ from psycopg2.extensions import set_wait_callback
 
 from scoreboard.local import LocalServers
 from scoreboard.store.engine import UNAVAILABLE, make_engine
-from scoreboard.store.timeouts import CONNECT_S, give_up_on_silence, patience, wait_in_thread
+from scoreboard.store.timeouts import CONNECT_S, answer_timeout, give_up_on_silence, wait_in_thread
 from tests.faults.tcp_proxy import TcpProxy
 
 STATEMENT_S = 1
@@ -62,13 +62,13 @@ def test_an_answer_that_never_comes(proxy: TcpProxy, engine: sa.Engine) -> None:
     assert ask(engine) == 1
 
 
-def test_patience_may_be_shorter_and_longer(proxy: TcpProxy, engine: sa.Engine) -> None:
+def test_answer_timeout_may_be_shorter_and_longer(proxy: TcpProxy, engine: sa.Engine) -> None:
     assert ask(engine) == 1
-    with patience(30), engine.connect() as connection:
+    with answer_timeout(30), engine.connect() as connection:
         connection.execute(sa.text("SET statement_timeout = 0"))
         assert connection.execute(sa.text("SELECT 1 FROM pg_sleep(2.3)")).scalar_one() == 1
     proxy.swallow("answers")
-    with patience(1):
+    with answer_timeout(1):
         assert_given_up(engine, 1)
 
 

@@ -17,7 +17,7 @@ from scoreboard.live.stream.events import EventLog, board_changed
 from scoreboard.services.boards.publish import publish_quietly
 from scoreboard.store import board
 from scoreboard.store.engine import Database
-from scoreboard.store.timeouts import patience
+from scoreboard.store.timeouts import answer_timeout
 from scoreboard.store.transactions import lift_statement_timeout, try_lock
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ _LOCK = 0x5C0_2EB0
 # Rebuilds take seconds; asking so often costs nothing beside them.
 _LOOK_AGAIN_S = 0.2
 # Until the first of millions of rows: they have to be put in order.
-_REBUILD_PATIENCE_S = 300.0
+_REBUILD_ANSWER_S = 300.0
 
 
 class RebuildRunningError(Exception):
@@ -50,7 +50,7 @@ def rebuild_board(
     (Redis was emptied meanwhile: try again), and redis and SQLAlchemy errors.
     """
     started_at = time.monotonic()
-    with _only_one(database, wait_s) as connection, patience(_REBUILD_PATIENCE_S):
+    with _only_one(database, wait_s) as connection, answer_timeout(_REBUILD_ANSWER_S):
         token = uuid4().hex
         # Before Postgres is read: a change between the two would be emptied out, and missing in what is read.
         standings.begin_rebuild(token)

@@ -19,7 +19,7 @@ from scoreboard.store.engine import Database
 from scoreboard.store.fitness import READ_ONLY, misfit, probe_writes, read_state
 from scoreboard.store.refusals import TABLES_HELD, ServerRefuses, is_lock_timeout
 from scoreboard.store.replica import Replica, read_written
-from scoreboard.store.timeouts import patience
+from scoreboard.store.timeouts import answer_timeout
 
 _WORKER_SEEN = "sb:worker:seen"
 # Workers sweep every two seconds; after so long without one, no worker is there.
@@ -135,7 +135,7 @@ def count_accounts(database: Database) -> dict[str, int]:
 
 
 def read_backlog(database: Database) -> actions.Backlog:
-    with patience(_HEALTH_S), database.read() as connection:
+    with answer_timeout(_HEALTH_S), database.read() as connection:
         return actions.measure_backlog(connection)
 
 
@@ -143,7 +143,7 @@ def _postgres(database: Database) -> tuple[Part, bool]:
     """The part, and whether the database has to be mended: waiting for it does not help."""
     started_at = time.perf_counter()
     try:
-        with patience(_HEALTH_S), database.read() as connection:
+        with answer_timeout(_HEALTH_S), database.read() as connection:
             state = read_state(connection)
             problem = misfit(state)
             if problem is None and not state.is_read_only:
@@ -165,7 +165,7 @@ def _postgres(database: Database) -> tuple[Part, bool]:
 def _replica(database: Database, replica: Replica) -> Part:
     """Degraded when it answers with what is long gone; reads then go to the primary."""
     try:
-        with patience(_HEALTH_S), database.read() as connection:
+        with answer_timeout(_HEALTH_S), database.read() as connection:
             written = read_written(connection)
     except POSTGRES_UNAVAILABLE:
         # Shown as a part of its own; whether the replica is late can't be said then.
