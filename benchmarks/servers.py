@@ -23,7 +23,7 @@ from benchmarks.crowd import Address
 from benchmarks.floor import CHANNEL
 from benchmarks.usage import descendants, wait_until_idle
 from config import ROOT, environment_with
-from scoreboard.domain.standings import TOP_SIZE, Board, Entry, Standing, microseconds
+from scoreboard.domain.standings import TOP_SIZE, Board, BoardEntry, Standing, microseconds
 from scoreboard.live.connection import make_client
 from scoreboard.live.standings import Standings
 from scoreboard.live.stream.events import EventLog
@@ -89,7 +89,7 @@ class Rotation:
     def payload(self, mover: Standing, version: int) -> bytes:
         """The data of the service's own board event, for servers that don't build it themselves."""
         entries = tuple(
-            Entry(rank, each.user_id, each.username, each.score, each.reached_at)
+            BoardEntry(rank, each.user_id, each.username, each.score, each.reached_at)
             for rank, each in enumerate(self._players, start=1)
         )
         updated = UpdatedUser(userId=mover.user_id, oldRank=TOP_SIZE, newRank=1, scoreChange=_INCREMENT)

@@ -44,7 +44,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class BoardEntry:
     """One row of a board."""
 
     rank: int
@@ -58,7 +58,7 @@ class Entry:
 class Board:
     """A slice of a board, whole at one moment; ``version`` (µs since 1970) only grows."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[BoardEntry, ...]
     total_players: int
     version: int
 

@@ -20,7 +20,7 @@ from scoreboard.domain.standings import (
     DEFAULT_BOARD,
     TOP_SIZE,
     Board,
-    Entry,
+    BoardEntry,
     RawStanding,
     Standing,
     from_microseconds,
@@ -192,10 +192,10 @@ def _records(rows: Sequence[RawStanding]) -> Iterator[bytes]:
         yield value
 
 
-def _unpack(rank: int, member: bytes, value: bytes) -> Entry:
+def _unpack(rank: int, member: bytes, value: bytes) -> BoardEntry:
     (reached,) = _REACHED.unpack_from(member)
     _version, score, _visible, username = value[8:].split(b" ", 3)
-    return Entry(rank, UUID(bytes=member[8:]), username.decode(), int(score), from_microseconds(reached))
+    return BoardEntry(rank, UUID(bytes=member[8:]), username.decode(), int(score), from_microseconds(reached))
 
 
 def _rank(index: int) -> int | None:

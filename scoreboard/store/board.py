@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg2
 import sqlalchemy as sa
 
-from scoreboard.domain.standings import Board, Entry, RawStanding, Standing, microseconds
+from scoreboard.domain.standings import Board, BoardEntry, RawStanding, Standing, microseconds
 from scoreboard.store.driver_errors import give_up
 from scoreboard.store.statements import Statement
 from scoreboard.store.tables import users
@@ -64,7 +64,7 @@ def read_board(connection: sa.Connection, *, offset: int, limit: int, total: int
     """
     rows = _READ_PAGE.fetch(connection, offset=offset, limit=limit)
     entries = tuple(
-        Entry(rank=rank, user_id=row.id, username=row.username, score=row.score, updated_at=row.score_reached_at)
+        BoardEntry(rank=rank, user_id=row.id, username=row.username, score=row.score, updated_at=row.score_reached_at)
         for rank, row in enumerate(rows, start=offset + 1)
     )
     at: datetime = rows[0].now if rows else _READ_BOARD_TIME.fetch_value(connection)

@@ -10,7 +10,7 @@ from uuid import UUID
 from typing_extensions import TypedDict
 
 from scoreboard.domain.actions import State
-from scoreboard.domain.standings import TOP_SIZE, Board, Entry
+from scoreboard.domain.standings import TOP_SIZE, Board, BoardEntry
 from scoreboard.wire import fields
 from scoreboard.wire.fields import about
 
@@ -157,7 +157,7 @@ STREAM_EVENTS: dict[str, type[Any]] = {
 # -- building them ------------------------------------------------------------
 
 
-def board_row(entry: Entry) -> BoardRow:
+def board_row(entry: BoardEntry) -> BoardRow:
     return BoardRow(
         rank=entry.rank,
         userId=entry.user_id,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoreboard.domain.standings import Board, Entry, Standing, from_microseconds, microseconds, percentile
+from scoreboard.domain.standings import Board, BoardEntry, Standing, from_microseconds, microseconds, percentile
 from scoreboard.wire.encoding import to_json
 from scoreboard.wire.events import board_row
 
@@ -118,7 +118,7 @@ def test_a_told_time_reads_back(moment: datetime) -> None:
 
 def test_a_row_is_told_in_the_interface_names() -> None:
     user_id = UUID(int=7)
-    assert orjson.loads(to_json(board_row(Entry(3, user_id, "Zoë", 12, START)))) == {
+    assert orjson.loads(to_json(board_row(BoardEntry(3, user_id, "Zoë", 12, START)))) == {
         "rank": 3,
         "userId": str(user_id),
         "username": "Zoë",
