@@ -14,7 +14,7 @@ from scoreboard.store.tables import score_history
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryItem:
+class LedgerRow:
     seq: int
     action_id: UUID | None
     action_type: str | None
@@ -44,15 +44,15 @@ def append_entry(connection: sa.Connection, entry: LedgerEntry) -> None:
     )
 
 
-def list_history(connection: sa.Connection, user_id: UUID, *, before_seq: int | None, limit: int) -> list[HistoryItem]:
+def list_history(connection: sa.Connection, user_id: UUID, *, before_seq: int | None, limit: int) -> list[LedgerRow]:
     """A player's changes, newest first."""
-    columns = [score_history.c[name] for name in HistoryItem.__dataclass_fields__]
+    columns = [score_history.c[name] for name in LedgerRow.__dataclass_fields__]
     query = (
         sa.select(*columns).where(score_history.c.user_id == user_id).order_by(score_history.c.seq.desc()).limit(limit)
     )
     if before_seq is not None:
         query = query.where(score_history.c.seq < before_seq)
-    return [HistoryItem(**row._asdict()) for row in connection.execute(query)]
+    return [LedgerRow(**row._asdict()) for row in connection.execute(query)]
 
 
 def stream_entries(connection: sa.Connection, *, batch: int) -> Iterator[LedgerEntry]:

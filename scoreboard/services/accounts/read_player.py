@@ -10,7 +10,7 @@ from scoreboard.domain.standings import percentile
 from scoreboard.services.boards.read import BoardReader
 from scoreboard.store import ledger, users
 from scoreboard.store.engine import Database
-from scoreboard.store.ledger import HistoryItem
+from scoreboard.store.ledger import LedgerRow
 from scoreboard.store.users import User
 
 
@@ -35,7 +35,7 @@ def read_score(database: Database, board: BoardReader, user_id: UUID, *, is_own:
     return PlayerScore(user, rank, percentile(rank, players) if rank else None)
 
 
-def read_history(database: Database, user_id: UUID, *, before_seq: int | None, limit: int) -> list[HistoryItem]:
+def read_history(database: Database, user_id: UUID, *, before_seq: int | None, limit: int) -> list[LedgerRow]:
     """A page of a player's score changes, newest first."""
     return database.read_stale(
         lambda connection: ledger.list_history(connection, user_id, before_seq=before_seq, limit=limit)
