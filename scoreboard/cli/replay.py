@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from scoreboard.replay.client import ReplayError
-from scoreboard.replay.log import EventLog, LogError, read_log
+from scoreboard.replay.log import ContestLog, LogError, read_log
 from scoreboard.replay.run import Options, Result, replay
 from scoreboard.replay.summary import summarise, to_json
 
@@ -75,7 +75,7 @@ def command(
     except LogError as error:
         _stop(str(error), UNUSABLE)
     options = Options(
-        url=url, speed=speed, action_type=action_type, connections=connections, patience_s=float(patience)
+        url=url, speed=speed, action_type=action_type, connections=connections, retry_for_s=float(patience)
     )
     result = Result()
     status = _run(log, options, result)
@@ -85,7 +85,7 @@ def command(
     sys.exit(status)
 
 
-def _run(log: EventLog, options: Options, result: Result) -> int:
+def _run(log: ContestLog, options: Options, result: Result) -> int:
     """The exit code of a replay that got as far as having a result."""
     try:
         replay(log, options, result)

@@ -1,4 +1,4 @@
-"""One HTTP client for all players: bounded connections, patient retries, figures."""
+"""One HTTP client for all players: bounded connections, bounded retries, counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx
 
-from .stats import Stats
+from .stats import CallStats
 
 # gunicorn closes an idle connection after 2 s by default; closing it first here avoids a lost request.
 KEEPALIVE_S = 1.0
@@ -42,7 +42,7 @@ class Refused(ReplayError):
 
 
 class GaveUp(ReplayError):
-    """The call kept failing until patience ran out, or the service asked for a longer wait than that."""
+    """The call kept failing until ``retry_for_s`` was over, or the service asked for a longer wait."""
 
 
 def text_of(data: Json, name: str) -> str:
@@ -100,15 +100,15 @@ class _Trouble:
 
 
 class Client:
-    """Calls the API; 429 and 503 wait as told, network errors and other 5xx back off, all within ``patience_s``.
+    """Calls the API; 429 and 503 wait as told, network errors and other 5xx back off, all within ``retry_for_s``.
 
     Every call is safe to repeat: completing answers the same body alike, a lost action request merely leaves an
     unused token to expire, and a lost registration is recognised by logging in.
     """
 
-    def __init__(self, url: str, connections: int, patience_s: float, stats: Stats) -> None:
+    def __init__(self, url: str, connections: int, retry_for_s: float, stats: CallStats) -> None:
         self.stats = stats
-        self._patience_s = patience_s
+        self._retry_for_s = retry_for_s
         self._slots = asyncio.Semaphore(connections)
         limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEPALIVE_S
@@ -137,12 +137,12 @@ class Client:
         params: dict[str, int] | None = None,
         token: str | None = None,
         label: str = "",
-        patience_s: float | None = None,
+        retry_for_s: float | None = None,
     ) -> Json:
         """The ``data`` of a successful answer; raises Refused or GaveUp. ``label`` names it in the latencies."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = self._http.build_request(method, path, json=body, params=params, headers=headers)
-        give_up_at = time.monotonic() + (self._patience_s if patience_s is None else patience_s)
+        give_up_at = time.monotonic() + (self._retry_for_s if retry_for_s is None else retry_for_s)
         attempt, is_lost = 0, False
         # Bounded by give_up_at: every turn waits, and no turn starts after it.
         while True:

@@ -26,7 +26,7 @@ class Solve:
 
 
 @dataclass
-class Player:
+class Team:
     """A team of the log with its solves in time order."""
 
     team: str
@@ -35,21 +35,21 @@ class Player:
 
 
 @dataclass(frozen=True)
-class EventLog:
+class ContestLog:
     """The players in the order of the log."""
 
-    players: list[Player]
+    players: list[Team]
 
     @property
     def action_count(self) -> int:
         return sum(len(player.solves) for player in self.players)
 
-    def first(self, count: int | None) -> EventLog:
+    def first(self, count: int | None) -> ContestLog:
         """The same log with its first ``count`` players only; None keeps all."""
-        return EventLog(self.players[:count])
+        return ContestLog(self.players[:count])
 
 
-def read_log(path: Path) -> EventLog:
+def read_log(path: Path) -> ContestLog:
     """Read JSON lines of the kinds contest, team and submission.
 
     Raises LogError at the first bad line. The lines end at LF only, so a name may hold any other separator.
@@ -66,12 +66,12 @@ def read_log(path: Path) -> EventLog:
                 raise LogError(f"{path.name}, line {number}: {error}") from None
     if not reader.players:
         raise LogError(f"{path.name} has no teams")
-    return EventLog(list(reader.players.values()))
+    return ContestLog(list(reader.players.values()))
 
 
 class _Reader:
     def __init__(self) -> None:
-        self.players: dict[str, Player] = {}
+        self.players: dict[str, Team] = {}
         self._solved: set[tuple[str, str]] = set()
         self._last_at_ms = 0
 
@@ -92,7 +92,7 @@ class _Reader:
         team = _text(entry, "team")
         if team in self.players:
             raise ValueError(f"team {team} is listed twice")
-        self.players[team] = Player(team, _text(entry, "name"))
+        self.players[team] = Team(team, _text(entry, "name"))
 
     def _take_submission(self, entry: dict[str, object]) -> None:
         team, problem, at_ms = _text(entry, "team"), _text(entry, "problem"), entry.get("atMs")

@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-from .log import Player
+from .log import Team
 
 MIN_LENGTH, MAX_LENGTH = 2, 50
 # Long enough for any sensible team number, short enough to leave room for the name.
@@ -22,7 +22,7 @@ def username_key(name: str) -> str:
     return unicodedata.normalize("NFKC", folded)
 
 
-def choose_usernames(players: Iterable[Player]) -> dict[str, str]:
+def choose_usernames(players: Iterable[Team]) -> dict[str, str]:
     """A user name for each team: its own, with the team in brackets where that is too short or not unique."""
     players = list(players)
     cleaned = {player.team: _clean(player.name) for player in players}

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from .account import Account
 from .client import Json, Refused, ReplayError, run_all, text_of, time_of
-from .log import Player, Solve
+from .log import Solve, Team
 
 # How long before its end a token is considered used up: network, retries and a busy server need some of its life.
 MARGIN_SHARE, LEAST_MARGIN_S = 0.1, 2.0
@@ -25,7 +25,7 @@ MAX_TOKENS_PER_SOLVE = 4
 
 
 @dataclass(frozen=True)
-class ActionType:
+class ReplayedType:
     """What the catalogue says about the replayed type; ``points`` is what every completion is worth."""
 
     code: str
@@ -49,7 +49,7 @@ class Play:
 class Participant:
     """A player of the log, the account it plays with, and what it has played."""
 
-    player: Player
+    player: Team
     account: Account
     plays: list[Play] = field(default_factory=list)
 
@@ -71,7 +71,7 @@ def sign(proof_key: str, action_id: str, completion_ms: int) -> str:
 class Stage:
     """Where all participants play; ``started_at`` and ``speed`` make its clock, ``on_done`` is told of each solve."""
 
-    def __init__(self, action_type: ActionType, speed: float, on_done: Callable[[], None]) -> None:
+    def __init__(self, action_type: ReplayedType, speed: float, on_done: Callable[[], None]) -> None:
         self._type = action_type
         self._speed = speed
         self._on_done = on_done

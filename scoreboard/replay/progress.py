@@ -12,7 +12,7 @@ from tqdm import tqdm
 STEPS = 10
 
 
-class Progress:
+class ProgressBar:
     """Counts up to ``total`` on standard error; a context manager."""
 
     def __init__(self, title: str, total: int) -> None:

@@ -9,34 +9,34 @@ from dataclasses import dataclass, field
 from .account import Registrar
 from .board import await_outcomes, compare_board, expect
 from .client import Client, Json, ReplayError, number_of, run_all
-from .log import EventLog, Player
+from .log import ContestLog, Team
 from .names import choose_usernames
-from .play import ActionType, Participant, Stage
-from .progress import Progress
-from .stats import Stats
+from .play import Participant, ReplayedType, Stage
+from .progress import ProgressBar
+from .stats import CallStats
 
 # A registration costs the service a slow password hash; more at once would only queue there.
 REGISTERING = 8
 # For the first call of all: a wrong address should show soon.
-FIRST_PATIENCE_S = 5.0
+FIRST_RETRY_FOR_S = 5.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to replay: where, how fast, as which action type, with how many connections and how much patience."""
+    """How to replay: where, how fast, as which action type, with how many connections, how long to retry a call."""
 
     url: str
     speed: float
     action_type: str
     connections: int
-    patience_s: float
+    retry_for_s: float
 
 
 @dataclass
 class Result:
     """What came of a replay; ``differences`` is None until the board has been compared."""
 
-    stats: Stats = field(default_factory=Stats)
+    stats: CallStats = field(default_factory=CallStats)
     participants: list[Participant] = field(default_factory=list)
     points: int = 0
     played_s: float = 0.0
@@ -47,7 +47,7 @@ class Result:
         return self.differences == []
 
 
-def replay(log: EventLog, options: Options, result: Result) -> None:
+def replay(log: ContestLog, options: Options, result: Result) -> None:
     """Play the log and compare the board, filling ``result`` on the way so that an interrupted replay has one too.
 
     Raises ReplayError where the replay can't go on.
@@ -55,21 +55,21 @@ def replay(log: EventLog, options: Options, result: Result) -> None:
     asyncio.run(_replay(log, options, result))
 
 
-async def _replay(log: EventLog, options: Options, result: Result) -> None:
-    async with Client(options.url, options.connections, options.patience_s, result.stats) as client:
+async def _replay(log: ContestLog, options: Options, result: Result) -> None:
+    async with Client(options.url, options.connections, options.retry_for_s, result.stats) as client:
         action_type = await _find_type(client, options.action_type)
         result.points = action_type.points
         result.participants = await _register_all(client, log)
         await _play(log, options, action_type, result)
         accepted = sum(play.action_id is not None for one in result.participants for play in one.plays)
-        with Progress("outcomes", accepted) as progress:
+        with ProgressBar("outcomes", accepted) as progress:
             await await_outcomes(result.participants, progress.advance)
         reader = result.participants[0].account
         result.differences = await compare_board(reader, expect(result.participants, action_type.points))
 
 
-async def _play(log: EventLog, options: Options, action_type: ActionType, result: Result) -> None:
-    with Progress("actions", log.action_count) as progress:
+async def _play(log: ContestLog, options: Options, action_type: ReplayedType, result: Result) -> None:
+    with ProgressBar("actions", log.action_count) as progress:
         stage = Stage(action_type, options.speed, progress.advance)
         try:
             await stage.play_all(result.participants)
@@ -77,8 +77,8 @@ async def _play(log: EventLog, options: Options, action_type: ActionType, result
             result.played_s = time.monotonic() - stage.started_at
 
 
-async def _find_type(client: Client, code: str) -> ActionType:
-    data = await client.call("GET", "/v1/actions/types", patience_s=FIRST_PATIENCE_S)
+async def _find_type(client: Client, code: str) -> ReplayedType:
+    data = await client.call("GET", "/v1/actions/types", retry_for_s=FIRST_RETRY_FOR_S)
     types: list[Json] = data.get("types") or []
     found = next((entry for entry in types if entry.get("code") == code), None)
     if found is None:
@@ -88,21 +88,21 @@ async def _find_type(client: Client, code: str) -> ActionType:
     if points.get("kind") != "fixed":
         raise ReplayError(f"{code} has {points.get('kind')} points; a replay needs a type whose points are fixed")
     value = number_of(points, "value")
-    return ActionType(code, value, number_of(found, "minTimeMs") / 1000, number_of(found, "maxTimeMs") / 1000)
+    return ReplayedType(code, value, number_of(found, "minTimeMs") / 1000, number_of(found, "maxTimeMs") / 1000)
 
 
-async def _register_all(client: Client, log: EventLog) -> list[Participant]:
+async def _register_all(client: Client, log: ContestLog) -> list[Participant]:
     names = choose_usernames(log.players)
     registrar = Registrar(client)
     slots = asyncio.Semaphore(REGISTERING)
     participants: dict[str, Participant] = {}
 
-    async def register(player: Player) -> None:
+    async def register(player: Team) -> None:
         async with slots:
             account = await registrar.register(player.team, names[player.team])
         participants[player.team] = Participant(player, account)
         progress.advance()
 
-    with Progress("players", len(log.players)) as progress:
+    with ProgressBar("players", len(log.players)) as progress:
         await run_all(register(player) for player in log.players)
     return [participants[player.team] for player in log.players]

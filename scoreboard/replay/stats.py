@@ -1,4 +1,4 @@
-"""What a replay counts while it runs."""
+"""Counts and latencies of a running replay."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Stats:
-    """Counts of calls, and seconds each took by label; at most a few figures per action of the log."""
+class CallStats:
+    """Counts of calls, and seconds each took by label; at most a few numbers per action of the log."""
 
     calls: int = 0
     retries: int = 0

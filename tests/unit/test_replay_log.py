@@ -11,7 +11,7 @@ import pytest
 
 from scoreboard.domain.accounts import normalise_username
 from scoreboard.replay.board import Expected, Row, differences
-from scoreboard.replay.log import LogError, Player, read_log
+from scoreboard.replay.log import LogError, Team, read_log
 from scoreboard.replay.names import choose_usernames, number_username, username_key
 from scoreboard.replay.play import sign
 from scoreboard.replay.stats import percentile
@@ -132,7 +132,7 @@ def test_a_numbered_name_still_fits() -> None:
 
 
 def names(*given: str) -> list[str]:
-    return list(choose_usernames(Player(f"T{index}", name) for index, name in enumerate(given)).values())
+    return list(choose_usernames(Team(f"T{index}", name) for index, name in enumerate(given)).values())
 
 
 def test_the_checksum_leaves_points_and_data_empty() -> None:
