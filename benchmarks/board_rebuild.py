@@ -46,7 +46,7 @@ _GIVE_POINTS = """
 
 
 @dataclass(frozen=True, slots=True)
-class Seeded:
+class SeedTime:
     """What ``scoreboard seed`` took from start to end, the board in Redis included."""
 
     players: int
@@ -70,7 +70,7 @@ class Rebuilt:
     problem: str | None
 
 
-def measure_seed(service: Service, players: int, tokens: Path) -> Seeded:
+def measure_seed(service: Service, players: int, tokens: Path) -> SeedTime:
     """Seed so many players with tokens; raises RuntimeError when it fails or tokens are missing."""
     started_at = time.monotonic()
     _run(service, _SEED_MAX_S, "seed", "--users", str(players), "--tokens", str(tokens))
@@ -79,7 +79,7 @@ def measure_seed(service: Service, players: int, tokens: Path) -> Seeded:
         written = sum(1 for _ in lines)
     if written != players:
         raise RuntimeError(f"{written} tokens for {players} players")
-    return Seeded(players, round(seconds, 1))
+    return SeedTime(players, round(seconds, 1))
 
 
 def measure_rebuild(service: Service, players: int) -> Rebuilt:

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from benchmarks.board_calls import ROUNDS, CallCost, Filled, measure_calls
-from benchmarks.board_rebuild import Rebuilt, Seeded, measure_rebuild, measure_seed
+from benchmarks.board_rebuild import Rebuilt, SeedTime, measure_rebuild, measure_seed
 from benchmarks.report import Goal, machine
 from config import ROOT
 from scoreboard.local import LocalServers
@@ -41,7 +41,7 @@ class BoardRun:
 
     filled: list[Filled]
     calls: list[CallCost]
-    seeded: Seeded
+    seeded: SeedTime
     rebuilt: Rebuilt
 
     @property
