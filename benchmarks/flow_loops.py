@@ -1,6 +1,7 @@
 """Flows over many connections in one loop: epoll, raw sockets, no framework, so that it costs little beside a server.
 
-A flow is a request for an action and, by the same player on the same connection, its completion.
+A flow is a request for an action and, by the same player on the same connection, its completion; or a completion
+alone, where each asks for the next action.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class Channel:
 
 
 class Loop:
-    """The part that both loops share; ``on_accepted`` is told of each 202 at once."""
+    """What all loops share; ``on_accepted`` is told of each 202 at once."""
+
+    asks_for_next = False
 
     def __init__(
         self,
@@ -90,7 +93,9 @@ class Loop:
         self._epoll.close()
 
     def _begin(self, channel: Channel, since: float) -> None:
-        player = self._players.next()
+        self._request(channel, self._players.next(), since)
+
+    def _request(self, channel: Channel, player: Player, since: float) -> None:
         channel.player, channel.status, channel.since = player, _ISSUED, since
         channel.connection.send(player.request)
         self._busy += 1
@@ -113,21 +118,23 @@ class Loop:
                 continue
             channel.rest = b""
             if channel.status is _ISSUED:
-                self._complete(channel, body)
+                self._issued(channel, body)
             else:
-                self._accepted(channel)
+                self._accepted(channel, body)
 
-    def _complete(self, channel: Channel, body: bytes) -> None:
+    def _issued(self, channel: Channel, body: bytes) -> None:
         now = time.monotonic()
         self.flows.request_ms.append((now - channel.since) * 1000)
+        self._complete(channel, Issued.requested(body), now)
+
+    def _complete(self, channel: Channel, issued: Issued, now: float) -> None:
         player = channel.player
         assert player is not None
-        issued = Issued(body)
         channel.action_id, channel.status, channel.since = issued.action_id, _ACCEPTED, now
         # It claims the time it could have had: none.
-        channel.connection.send(player.completion(issued, 0))
+        channel.connection.send(player.completion(issued, 0, asks_for_next=self.asks_for_next))
 
-    def _accepted(self, channel: Channel) -> None:
+    def _accepted(self, channel: Channel, body: bytes) -> None:  # noqa: ARG002  # for those who look for more in it
         now = time.monotonic()
         flows = self.flows
         flows.complete_ms.append((now - channel.since) * 1000)
@@ -169,6 +176,30 @@ class ClosedLoop(Loop):
     def _next(self, channel: Channel) -> None:
         if (now := time.monotonic()) < self._deadline:
             self._begin(channel, now)
+
+
+class NextLoop(ClosedLoop):
+    """Players whose last completion brought their next action only complete it: a call per flow.
+
+    Actions that are left open at the end are used by the next such loop over the same players.
+    """
+
+    asks_for_next = True
+
+    def _begin(self, channel: Channel, since: float) -> None:
+        player = self._players.next()
+        issued, player.issued = player.issued, None
+        if issued is None or not issued.is_young:
+            self._request(channel, player, since)
+            return
+        channel.player = player
+        self._complete(channel, issued, since)
+        self._busy += 1
+
+    def _accepted(self, channel: Channel, body: bytes) -> None:
+        assert channel.player is not None
+        channel.player.issued = Issued.next_of(body)
+        super()._accepted(channel, body)
 
 
 class OpenLoop(Loop):

@@ -1,9 +1,10 @@
-"""The two requests of a flow as bytes, and as much of the answers as a flow needs."""
+"""The requests of a flow as bytes, and as much of the answers as a flow needs."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import orjson
 ACTION_TYPE = "SOLVE_PROBLEM"
 REQUEST_PATH, COMPLETE_PATH = "/v1/actions/request", "/v1/actions/complete"
 _REQUEST_BODY = orjson.dumps({"actionType": ACTION_TYPE, "metadata": {"problem": "7 x 8"}})
+_NEXT = b',"next":' + _REQUEST_BODY
+# Younger than a token's life of five minutes, with room for a stall.
+_TOKEN_USED_WITHIN_S = 200.0
 # A head or a body beyond this is not an answer to these requests.
 ANSWER_MAX_BYTES = 65_536
 _LENGTH = b"content-length: "
@@ -25,36 +29,57 @@ class WireError(Exception):
 class Player:
     """A player's bearer token, in requests that are ready to be sent."""
 
-    __slots__ = ("complete_head", "request", "token", "user_id")
+    __slots__ = ("complete_head", "issued", "request", "token", "user_id")
 
     def __init__(self, port: int, user_id: str, token: str) -> None:
         self.user_id, self.token = user_id, token
         self.request = b"%b%d\r\n\r\n%b" % (_head(port, REQUEST_PATH, token), len(_REQUEST_BODY), _REQUEST_BODY)
         self.complete_head = _head(port, COMPLETE_PATH, token)
+        # What the last completion brought along, where such are asked for.
+        self.issued: Issued | None = None
 
-    def completion(self, issued: Issued, claimed_ms: int) -> bytes:
-        """The request that completes an action, with its proof."""
+    def completion(self, issued: Issued, claimed_ms: int, *, asks_for_next: bool = False) -> bytes:
+        """The request that completes an action, with its proof; it may ask for the next action in the same call."""
         message = b"%b:%d::" % (issued.action_id, claimed_ms)
         checksum = hmac.digest(issued.proof_key, message, "sha256").hex().encode()
-        body = b'{"actionId":"%b","actionToken":"%b","proof":{"completionTime":%d,"checksum":"%b"}}' % (
+        body = b'{"actionId":"%b","actionToken":"%b","proof":{"completionTime":%d,"checksum":"%b"}%b}' % (
             issued.action_id,
             issued.token,
             claimed_ms,
             checksum,
+            _NEXT if asks_for_next else b"",
         )
         return b"%b%d\r\n\r\n%b" % (self.complete_head, len(body), body)
 
 
 class Issued:
-    """What the answer to a request hands out."""
+    """An action's token, as the answer to a request holds it."""
 
-    __slots__ = ("action_id", "proof_key", "token")
+    __slots__ = ("action_id", "proof_key", "since", "token")
 
-    def __init__(self, body: bytes) -> None:
-        data = orjson.loads(body)["data"]
-        self.action_id: bytes = data["actionId"].encode()
-        self.token: bytes = data["actionToken"].encode()
-        self.proof_key: bytes = data["proofKey"].encode()
+    def __init__(self, data: Mapping[str, str]) -> None:
+        self.action_id = data["actionId"].encode()
+        self.token = data["actionToken"].encode()
+        self.proof_key = data["proofKey"].encode()
+        self.since = time.monotonic()
+
+    @classmethod
+    def requested(cls, body: bytes) -> Issued:
+        """From the answer to a request."""
+        return cls(orjson.loads(body)["data"])
+
+    @classmethod
+    def next_of(cls, body: bytes) -> Issued:
+        """From the answer to a completion. Raises WireError when it brought none."""
+        following = orjson.loads(body)["data"].get("next")
+        if not following or "actionToken" not in following:
+            raise WireError(f"no next action: {body[:1000].decode(errors='replace')}")
+        return cls(following)
+
+    @property
+    def is_young(self) -> bool:
+        """Whether its token is still good."""
+        return time.monotonic() - self.since < _TOKEN_USED_WITHIN_S
 
 
 class Players:

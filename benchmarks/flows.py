@@ -21,14 +21,14 @@ from benchmarks.companion import CompanionError
 from benchmarks.drain import Drained
 from benchmarks.flow_bench import FlowBench, under_load
 from benchmarks.flow_servers import running_naive, running_ours
-from benchmarks.load_client import Closed, Open
+from benchmarks.load_client import Closed, Next, Open
 from benchmarks.report_flows import FlowRun, Verified
 from config import ROOT
 from scoreboard.local import LocalServers
 from scoreboard.scheduling import calm_scheduling
 from tests.service import open_folder
 
-PARTS = ("closed", "open", "naive", "drain", "boards")
+PARTS = ("closed", "next", "open", "naive", "drain", "boards")
 # Long enough for every player to act once or more, so that what is remembered of each is.
 _WARM_UP_S, _WARM_UP_SHARE = 10.0, 0.25
 _WARM_UP_CONNECTIONS = 32
@@ -56,7 +56,7 @@ class Plan:
     boards: BoardRun | None = None
 
     def carry_out(self) -> None:
-        if "closed" in self.parts or "open" in self.parts:
+        if {"closed", "next", "open"} & set(self.parts):
             with running_ours(self.players) as server, under_load(server) as bench:
                 self._measure_ours(bench)
                 self.verified.append(bench.verify())
@@ -93,10 +93,14 @@ class Plan:
                 for count in self.connections:
                     self._measure(bench, Closed(count, self.seconds * _SHORT_SHARE))
             self._measure(bench, Closed(self._best(), self.seconds))
+        if "next" in self.parts:
+            # Every player's first flow takes two calls.
+            bench.measure(Next(_WARM_UP_CONNECTIONS, min(_WARM_UP_S, self.seconds * _WARM_UP_SHARE)))
+            self._measure(bench, Next(self._best(), self.seconds))
         if "open" in self.parts:
-            if not self.runs:
+            if not any(run.loop == "closed" for run in self.runs):
                 self._measure(bench, Closed(self._best(), self.seconds * _SHORT_SHARE))
-            best = max(run.flows_per_s for run in self.runs)
+            best = max(run.flows_per_s for run in self.runs if run.loop == "closed")
             self._measure(bench, Open(round(best / 2, 1), self.seconds, _OPEN_CONNECTIONS, _FOLLOWED, _WATCHERS))
 
     def _warm_up(self, bench: FlowBench) -> None:
@@ -109,7 +113,8 @@ class Plan:
 
     def _best(self) -> int:
         """The number of connections that brought the most; the largest when nothing has been measured."""
-        best = max(self.runs, key=lambda run: run.flows_per_s, default=None)
+        closed = [run for run in self.runs if run.loop == "closed"]
+        best = max(closed, key=lambda run: run.flows_per_s, default=None)
         return best.connections if best else max(self.connections)
 
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks.companion import Companion
-from benchmarks.flow_loops import ClosedLoop, Flows, OpenLoop
+from benchmarks.flow_loops import ClosedLoop, Flows, NextLoop, OpenLoop
 from benchmarks.flow_streams import Streams
 from benchmarks.flow_wire import Players, WireError
 from benchmarks.spread import open_spread
@@ -30,6 +30,14 @@ class Closed:
 
     def __str__(self) -> str:
         return f"closed loop, {self.connections} connections, {self.seconds:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Next(Closed):
+    """The same with completions that ask for the next action: after a player's first flow, one call per flow."""
+
+    def __str__(self) -> str:
+        return f"closed loop with next, {self.connections} connections, {self.seconds:g} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +111,8 @@ def _answer(pipe: Connection, players: Players, port: int, web_pids: list[int]) 
 
 
 def _run_closed(pipe: Connection, asked: Closed, players: Players, port: int, web_pids: list[int]) -> Done:
-    loop = ClosedLoop(open_spread(port, asked.connections, web_pids), players)
+    kind = NextLoop if isinstance(asked, Next) else ClosedLoop
+    loop = kind(open_spread(port, asked.connections, web_pids), players)
     try:
         pipe.send(True)
         began_s = time.process_time()

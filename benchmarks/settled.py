@@ -13,12 +13,13 @@ from benchmarks.report import Latency
 _POLL_S = 0.2
 
 _BACKLOG = sa.text("SELECT count(*) FROM actions WHERE state = 'accepted'")
-_STATES = sa.text("SELECT state, count(*) FROM actions WHERE issued_at >= :since GROUP BY state")
-_LAST = sa.text("SELECT max(settled_at) FROM actions WHERE issued_at >= :since")
+# One that a completion brought along may have been issued in the run before.
+_STATES = sa.text("SELECT state, count(*) FROM actions WHERE coalesce(accepted_at, issued_at) >= :since GROUP BY state")
+_LAST = sa.text("SELECT max(settled_at) FROM actions WHERE accepted_at >= :since")
 _DELAYS = sa.text(
     """
     SELECT extract(epoch FROM settled_at - accepted_at) * 1000
-    FROM actions WHERE issued_at >= :since AND accepted_at <= :until AND settled_at IS NOT NULL
+    FROM actions WHERE accepted_at BETWEEN :since AND :until AND settled_at IS NOT NULL
     """
 )
 
@@ -39,7 +40,7 @@ class Outcomes:
             return int(connection.execute(_BACKLOG).scalar_one())
 
     def states(self, since: float) -> dict[str, int]:
-        """How many actions issued since then are in which state."""
+        """How many actions accepted since then are in which state, and how many issued since then are still open."""
         with self._engine.connect() as connection:
             rows = connection.execute(_STATES, {"since": _moment(since)})
             return {row[0]: row[1] for row in rows}
@@ -50,7 +51,7 @@ class Outcomes:
         return last.timestamp() if last else None
 
     def delay(self, since: float, until: float) -> Latency | None:
-        """From acceptance to settlement, of all actions issued and accepted between these moments."""
+        """From acceptance to settlement, of all actions accepted between these moments."""
         with self._engine.connect() as connection:
             rows = connection.execute(_DELAYS, {"since": _moment(since), "until": _moment(until)})
             return Latency.of(float(each) for each in rows.scalars())

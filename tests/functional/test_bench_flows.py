@@ -35,7 +35,7 @@ def test_every_flow_is_applied_in_both_variants(tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks.flows", "--connections", "4,8", "--seconds", "2", "--players", "2000"]
     done = subprocess.run(
-        [*command, "--only", "closed", "--only", "open", "--only", "naive", "--output", str(output)],
+        [*command, *(f"--only={part}" for part in ("closed", "next", "open", "naive")), "--output", str(output)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -48,6 +48,7 @@ def test_every_flow_is_applied_in_both_variants(tmp_path: Path) -> None:
     runs = figures["runs"]
     assert [(run["server"], run["loop"]) for run in runs] == [
         *(("ours", "closed") for _ in range(3)),
+        ("ours", "next"),
         ("ours", "open"),
         ("naive", "closed"),
     ]
@@ -56,9 +57,11 @@ def test_every_flow_is_applied_in_both_variants(tmp_path: Path) -> None:
         assert_measured(run)
     # A few flows of one run may cost less than the kernel counts.
     assert sum(run["cpu_us"]["load"] for run in runs) > 0
-    assert runs[3]["rate"] == pytest.approx(max(run["flows_per_s"] for run in runs[:3]) / 2, abs=0.1)
-    assert (runs[3]["events"] > 0, runs[3]["missed"]) == (True, 0)
-    assert runs[3]["event"]["max"] > 0
+    with_next, half = runs[3], runs[4]
+    assert with_next["states"]["issued"] > 0
+    assert half["rate"] == pytest.approx(max(run["flows_per_s"] for run in runs[:3]) / 2, abs=0.1)
+    assert (half["events"] > 0, half["missed"]) == (True, 0)
+    assert half["event"]["max"] > 0
     assert [(each["server"], each["is_well"]) for each in figures["verified"]] == [("ours", True), ("naive", True)]
     assert len(figures["goals"]) == 9
     assert "µs of CPU per flow" in done.stdout
@@ -66,9 +69,11 @@ def test_every_flow_is_applied_in_both_variants(tmp_path: Path) -> None:
 
 def assert_measured(run: dict[str, Any]) -> None:
     assert run["completed"] >= run["in_time"] > 0
-    assert run["states"] == {"applied": run["completed"]}
+    assert run["states"]["applied"] == run["completed"]
+    # Where completions bring the next action along, the last ones leave it open.
+    assert run["states"].keys() <= {"applied", *(["issued"] if run["loop"] == "next" else [])}
     assert 0 < run["flows_per_s"] <= run["completed"] / run["seconds"] + 0.1
-    for kind in ("request", "complete", "settled"):
+    for kind in (*([] if run["loop"] == "next" else ["request"]), "complete", "settled"):
         latency = run[kind]
         assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"] <= latency["max"], kind
     assert run["cpu_s"].keys() == set(KINDS) - ({"beat"} if run["server"] == "naive" else set())
@@ -134,7 +139,7 @@ def test_another_answer_is_none(answer: bytes) -> None:
 
 def test_a_completion_carries_the_proof_that_the_service_asks_for() -> None:
     player = Player(8000, "user", "token-1")
-    head, _, body = player.completion(Issued(ISSUED), 7).partition(b"\r\n\r\n")
+    head, _, body = player.completion(Issued.requested(ISSUED), 7).partition(b"\r\n\r\n")
     assert b"Authorization: Bearer token-1\r\n" in head
     assert head.endswith(b"Content-Length: %d" % len(body))
     checksum = proof_checksum("k-1", "a-1", Proof(7, ""))
@@ -143,6 +148,18 @@ def test_a_completion_carries_the_proof_that_the_service_asks_for() -> None:
         "actionToken": "t-1",
         "proof": {"completionTime": 7, "checksum": checksum},
     }
+
+
+def test_a_completion_may_ask_for_the_next_action_and_the_answer_must_hold_it() -> None:
+    player = Player(8000, "user", "token-1")
+    _, _, body = player.completion(Issued.requested(ISSUED), 7, asks_for_next=True).partition(b"\r\n\r\n")
+    assert json.loads(body)["next"]["actionType"] == "SOLVE_PROBLEM"
+    token = b'{"actionId":"a-2","actionToken":"t-2","proofKey":"k-2"}'
+    brought = Issued.next_of(b'{"data":{"status":"accepted","next":%b}}' % token)
+    assert (brought.action_id, brought.token, brought.proof_key) == (b"a-2", b"t-2", b"k-2")
+    for answer in (b'{"data":{"status":"accepted"}}', b'{"data":{"next":{"error":{"code":"RATE_LIMIT_EXCEEDED"}}}}'):
+        with pytest.raises(WireError, match="no next action"):
+            Issued.next_of(answer)
 
 
 def made_up_run(**changes: Any) -> FlowRun:
@@ -183,6 +200,11 @@ def made_up_run(**changes: Any) -> FlowRun:
 def test_a_run_is_whole_when_each_flow_was_applied_and_told(changes: dict[str, Any]) -> None:
     assert made_up_run().is_whole
     assert not made_up_run(**changes).is_whole
+
+
+def test_actions_that_the_last_completions_brought_may_be_open() -> None:
+    assert made_up_run(loop="next", states={"applied": 90_064, "issued": 3}).is_whole
+    assert not made_up_run(loop="next", states={"applied": 90_063, "issued": 3}).is_whole
 
 
 def test_a_flow_counts_when_it_is_settled() -> None:
