@@ -255,7 +255,7 @@ class Game {
     this.#early = null;
     try {
       // The pending points are those that the time leaves, not the maximum.
-      const outcome = await this.scoreboard.finish({ ...action, maxPoints: worth }, { completionTime: ms });
+      const outcome = await this.scoreboard.finish({ ...action, maxPoints: worth }, { completionTime: ms, next: true });
       if (this.#awaited !== action.actionId) return;
       this.#isAsking = false;
       const isOpen = outcome.status === "accepted" || outcome.status === "queued";
