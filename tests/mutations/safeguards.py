@@ -148,4 +148,34 @@ MUTATIONS = (
         ),
         (f"{TESTS}/test_intake.py::test_a_row_that_postgres_refuses_fails_alone",),
     ),
+    Mutation(
+        "next-room",
+        "the room that a completed action makes: what comes next counts it as open",
+        (
+            Edit(
+                f"{STORE}/sql/accept_actions.sql",
+                "AND NOT EXISTS (SELECT FROM accepted WHERE accepted.id = actions.id)",
+                "",
+            ),
+        ),
+        (f"{TESTS}/test_next_actions.py::test_completions_make_room_before_what_comes_next_is_counted",),
+    ),
+    Mutation(
+        "next-cap",
+        "the lock of a player's open actions while what comes next is counted",
+        (
+            Edit(
+                f"{STORE}/intake.py",
+                "_ACCEPT.fetch_after(_LOCK, _lock_keys(issues), connection, **arguments)\n        if issues",
+                "_ACCEPT.fetch(connection, **arguments)\n        if issues",
+            ),
+        ),
+        (f"{TESTS}/test_next_actions.py::test_a_player_whose_slots_are_locked_is_accepted_without_what_comes_next",),
+    ),
+    Mutation(
+        "next-once",
+        "the id that makes a next action the only one",
+        (Edit("scoreboard/domain/actions.py", 'b"next action" + action_id.bytes', "__import__('os').urandom(16)"),),
+        (f"{TESTS}/test_next_actions.py::test_fifty_of_one_body_at_once_are_one_acceptance_and_one_next_action[3]",),
+    ),
 )
