@@ -1,4 +1,4 @@
-"""Actions from issue to outcome. An accepted row is the outbox: it says what is left to settle."""
+"""Actions from issue to outcome. An accepted row is the outbox: it is there until it is settled."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Reopened(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """What is left to do: actions to settle, the age of the oldest of them, and settled ones to announce."""
+    """Unfinished work: actions to settle, the age of the oldest of them, and settled ones to announce."""
 
     unsettled: int
     oldest_unsettled_s: float
@@ -119,7 +119,7 @@ class Backlog(NamedTuple):
 _EXPIRE_ISSUED = Statement("expire_issued", tuple)
 _REOPEN_FAILED = Statement("reopen_failed", Reopened)
 _MEASURE_BACKLOG = Statement("measure_backlog", Backlog)
-# Past it an operator needs the size of the fire, not its exact number.
+# Above this an exact count tells an operator nothing more.
 _BACKLOG_COUNT_MAX = 100_000
 
 
@@ -134,6 +134,6 @@ def reopen_failed(connection: sa.Connection, *, before: datetime, limit: int) ->
 
 
 def measure_backlog(connection: sa.Connection) -> Backlog:
-    """What waits, counted up to a bound."""
+    """The backlog, counted up to a bound."""
     (backlog,) = _MEASURE_BACKLOG.fetch(connection, count_max=_BACKLOG_COUNT_MAX)
     return backlog

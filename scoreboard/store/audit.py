@@ -17,7 +17,7 @@ USER_AGENT_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from, as far as we believe it."""
+    """The address and user agent of a request, as far as the trusted proxies vouch for them."""
 
     ip: str | None = None
     user_agent: str | None = None

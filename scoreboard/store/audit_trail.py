@@ -1,10 +1,10 @@
-"""Reading the audit log: its rows, and the applied actions, about which action and ledger entry say all there is.
+"""Reads the audit log: its rows, merged by time with the applied actions.
 
-A row for each applied action would cost as much as the action itself. So they are shown from where they
-stand, merged with the rows by time. Three lists, each in an order of its own that an index has:
+An applied action has no row: its action and its ledger entry hold the same data, and a third row would cost as
+much as the action itself. Three lists are merged, each in an order of its own that an index has:
 
 - rows by their number;
-- applied actions by the time of their settlement and their place in it, of all players or of one game server;
+- applied actions by the time of their settlement and their index in it, of all players or of one game server;
 - those of one player by the number of their ledger entry.
 
 Settlements of releases that wrote a row for each applied action are left out: their rows are there.
@@ -33,7 +33,7 @@ _LAST_ID = UUID(int=2**128 - 1)
 
 @dataclass(frozen=True, slots=True)
 class AuditPosition:
-    """Where a page ended in each of the lists; what comes later is older."""
+    """The end of a page in each of the lists; the next page is older."""
 
     row_id: int = 2**63 - 1
     settled_at: datetime = _FAR_AHEAD
@@ -47,7 +47,7 @@ class AuditPosition:
 
     @classmethod
     def of_parts(cls, row_id: int, settled_at: int, settlement_id: str, nth: int, seq: int) -> AuditPosition:
-        """Raises ValueError for parts that are none of ``as_parts``."""
+        """Raises ValueError for parts that ``as_parts`` can't have made."""
         try:
             return cls(row_id, from_microseconds(settled_at), UUID(settlement_id), nth, seq)
         except OverflowError as error:
@@ -116,7 +116,7 @@ def _rows(connection: sa.Connection, wanted: AuditFilter, position: AuditPositio
     if wanted.event:
         query = query.where(audit_log.c.event == wanted.event)
     if wanted.user_id:
-        # The index by actor leaves out what people did to themselves.
+        # The index by actor leaves out events whose actor is their target.
         is_other = audit_log.c.actor_id.is_distinct_from(audit_log.c.target_id)
         by_user = sa.and_(audit_log.c.actor_id == wanted.user_id, is_other)
         query = query.where(sa.or_(by_user, audit_log.c.target_id == wanted.user_id))
@@ -142,7 +142,7 @@ def _row_event(row: sa.Row[Any]) -> AuditEvent:
 
 
 class AppliedAction(NamedTuple):
-    """An applied action, with its place in each of the orders in which such are listed."""
+    """An applied action, with its position in each list that may show it."""
 
     settled_at: datetime
     settlement_id: UUID
@@ -155,7 +155,7 @@ class AppliedAction(NamedTuple):
     user_agent: str | None
     risk: float | None
     score_increment: int
-    # Of its ledger entry, where those are what is listed.
+    # The number of its ledger entry, in the list of one player.
     seq: int | None
 
     @property

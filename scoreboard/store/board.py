@@ -1,4 +1,4 @@
-"""The board read from Postgres: the truth, and what is served while Redis is not whole."""
+"""Reads the board from Postgres: the truth, served while the board in Redis is not whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROW = [users.c.id, users.c.username, users.c.score, users.c.score_reached_at]
 
 
 class Totals(NamedTuple):
-    """All accounts of one moment, and how far Redis may rightly be behind them."""
+    """Totals of all accounts at one moment, and how far Redis may be behind them."""
 
     # On the board, and standings noted for publishing.
     players: int

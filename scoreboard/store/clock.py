@@ -15,7 +15,7 @@ from scoreboard.store.engine import UNAVAILABLE, Database
 
 # Steady clocks drift by some seconds a day; the database's own may be set.
 _ASK_EVERY_S = 30.0
-# While Postgres is away the last answer is carried on, and a new one asked for no more often than this.
+# While Postgres is down the clock goes on from the last answer, and asks again this often at most.
 _RETRY_S = 1.0
 # The first caller waits for the first answer: as long as connecting may take.
 _FIRST_WAIT_S = 3.0
@@ -48,7 +48,7 @@ class DatabaseClock:
         self._due_at = asked_at + _RETRY_S
         try:
             with self._database.read() as connection:
-                # A connection that has to be made first is no part of the answer's way.
+                # Connecting is no part of the measured round trip.
                 asked_at = time.monotonic()
                 now = float(connection.execute(_NOW).scalar_one())
                 answered_at = time.monotonic()

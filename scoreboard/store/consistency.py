@@ -1,4 +1,4 @@
-"""What is read to prove that accounts, actions and ledger agree."""
+"""Reads accounts, actions and ledger for the proof that they agree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scoreboard.store.statements import Statement
 
 
 class LedgerHead(NamedTuple):
-    """What an account says of its own ledger: the score, when it was reached, and the last entry."""
+    """The head of a ledger as its account has it: the score, when it was reached, and the last entry."""
 
     id: UUID
     score: int
@@ -46,5 +46,5 @@ def find_unbalanced_actions(connection: sa.Connection) -> list[UnbalancedAction]
 
 
 def find_unknown_actions(connection: sa.Connection) -> list[UUID]:
-    """Actions that the ledger names and that are not there."""
+    """Actions named in the ledger that don't exist."""
     return [action_id for (action_id,) in _FIND_UNKNOWN_ACTIONS.fetch(connection)]

@@ -29,7 +29,7 @@ def _look(connection: Any, _record: Any, _proxy: Any) -> None:
 
 
 def _has_news(descriptor: int) -> bool:
-    """Whether an idle server has said something, or hung up: it says nothing unasked but that it ends.
+    """Whether an idle server has sent something or closed: unasked, it sends nothing but the notice of its end.
 
     Settings that were reloaded are told too; a new connection does no harm then.
     """

@@ -10,13 +10,13 @@ from scoreboard.store.refusals import ServerRefuses, meaning_of
 
 
 def give_up(connection: sa.Connection, sql: str, error: psycopg2.Error) -> BaseException:
-    """What SQLAlchemy would raise, to be raised instead; like it this gives up a connection that is lost."""
+    """The error that SQLAlchemy would raise; as SQLAlchemy does, a lost connection is given up."""
     meaning = meaning_of(error)
     is_lost = meaning.is_connection_bad if meaning else False
     is_lost = is_lost or connection.dialect.is_disconnect(error, connection.connection, None)  # type: ignore[arg-type]
     if is_lost:
         connection.invalidate(error)
-        # Those in the pool have most likely gone the same way: each would fail its next user once more.
+        # The pool's other connections are most likely lost too: each would fail its next user.
         connection.engine.dispose()
     if meaning:
         return ServerRefuses(sql, None, error, hide_parameters=True, connection_invalidated=is_lost)

@@ -1,4 +1,4 @@
-"""Whether a database is one that the service can work with: version, encoding, tables, rights, writes."""
+"""Checks whether the service can work with a database: version, encoding, tables, rights, writes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ READ_ONLY = "it takes no writes: a standby, or set to read-only"
 
 
 class DatabaseUnfitError(Exception):
-    """The database answers, but is not one to work with; the message is one line that says what to do."""
+    """The database answers, but the service can't work with it; the message is one line with the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseState:
-    """What a database says of itself."""
+    """Properties of a database."""
 
     version: int
     encoding: str
@@ -55,7 +55,7 @@ _RIGHTS = [
 
 
 class StateRow(NamedTuple):
-    """What any database says of itself, also an empty one."""
+    """Read the properties of any database, also of an empty one."""
 
     version: int
     encoding: str
@@ -90,7 +90,7 @@ def read_state(connection: sa.Connection) -> DatabaseState:
 
 
 def probe_writes(connection: sa.Connection) -> None:
-    """Find out whether a fit database takes writes now, without one; the caller rolls back.
+    """Check that a fit database takes writes now, without writing; the caller rolls back.
 
     Raises ServerRefuses when its disk is full, SQLAlchemy's OperationalError when another session holds a table.
     """
@@ -104,7 +104,7 @@ def probe_writes(connection: sa.Connection) -> None:
 
 
 def unusable(state: DatabaseState) -> str | None:
-    """Why not even a migration can be made of this database; None when one can."""
+    """The reason why this database can't even be migrated; None when it can."""
     if state.version < OLDEST_MAJOR:
         return f"PostgreSQL {state.version} is too old: {OLDEST_MAJOR} or later is needed"
     if state.encoding != _ENCODING:
@@ -116,7 +116,7 @@ def unusable(state: DatabaseState) -> str | None:
 
 
 def misfit(state: DatabaseState) -> str | None:
-    """Why the service can't work with this database until it is mended; None when it can."""
+    """The reason why the service can't work with this database until an operator mends it; None when it can."""
     if problem := unusable(state):
         return problem
     if state.revision is None or _is_older(state.revision):
@@ -135,5 +135,5 @@ def older_revisions() -> frozenset[str]:
 
 
 def _is_older(revision: str) -> bool:
-    # One that is not known here is a newer release's, which has migrated and is about to take over.
+    # An unknown revision is that of a newer release, which has migrated and is about to take over.
     return revision in older_revisions()

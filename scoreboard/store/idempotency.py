@@ -1,4 +1,4 @@
-"""Requests that may be repeated: what was asked under which key, and the answer."""
+"""Requests that may be repeated: key, digest and answer."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class KeyedRequest:
 
 
 def claim(connection: sa.Connection, request: KeyedRequest) -> Mapping[str, object] | None:
-    """The answer that was given before; None makes this transaction the one that acts and calls ``keep_answer``.
+    """The answer given before; None obliges this transaction to act and to call ``keep_answer``.
 
-    Of several at once the others wait for the first one's end: for its answer, or, if it is rolled back, to act
+    Of several concurrent requests the others wait for the first one: for its answer or, if it is rolled back, to act
     themselves. Raises IdempotencyMismatch, and SQLAlchemy's OperationalError when the first one takes too long.
     """
     fresh = insert(idempotency_keys).values(actor_id=request.actor_id, key=request.key, body_digest=request.digest)
@@ -52,7 +52,7 @@ def claim(connection: sa.Connection, request: KeyedRequest) -> Mapping[str, obje
 
 
 def keep_answer(connection: sa.Connection, request: KeyedRequest, answer: Mapping[str, object]) -> None:
-    """Store what the claimed request is answered, in the transaction of its change."""
+    """Store the answer to the claimed request in the transaction of its change."""
     connection.execute(sa.update(idempotency_keys).where(_is(request)).values(answer=dict(answer)))
 
 

@@ -1,9 +1,9 @@
 """Taking actions in: issuing tokens and accepting completions, many requests in one statement.
 
-A row counts only if its caller is still who they were taken for: the session lives, and
-account, role and status are unchanged. Each statement is one transaction and one round
-trip: it is committed when the call returns. Locks are taken in one order everywhere, so
-that two processes never wait in a ring.
+A row counts only if its caller is unchanged: the session lives, and account, role and
+status are the same. Each statement is one transaction and one round
+trip: it is committed when the call returns. Locks are taken in one order everywhere, so that two processes never
+deadlock.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def next_expiries_s(connection: sa.Connection, user_ids: Collection[UUID]) -> di
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """What has to be known of a player for whom a game server acts."""
+    """A player for whom a game server acts."""
 
     id: UUID
     role: Role

@@ -26,7 +26,7 @@ class LedgerRow:
 
 
 def append_entry(connection: sa.Connection, entry: LedgerEntry) -> None:
-    """Append a sealed entry that is not an action's; those are written with their settlement."""
+    """Append a sealed adjustment; entries of actions are written with their settlement."""
     connection.execute(
         sa.insert(score_history).values(
             user_id=entry.user_id,
@@ -70,7 +70,7 @@ def stream_entries(connection: sa.Connection, *, batch: int) -> Iterator[LedgerE
 _IN_DEFAULT = sa.text("SELECT EXISTS (SELECT FROM score_history_default WHERE at >= :start AND at < :end)")
 
 
-# Not to_regclass, which may remember what it knew before a lock was waited for.
+# Not to_regclass: its answer may be older than the wait for a lock.
 _IS_TABLE = sa.text(
     "SELECT EXISTS (SELECT FROM pg_class WHERE relname = :name AND relnamespace = "
     "(SELECT relnamespace FROM pg_class WHERE oid = CAST('score_history' AS regclass)))"
@@ -93,7 +93,7 @@ class Partition:
 
 
 def missing_partitions(connection: sa.Connection, months: Sequence[datetime]) -> list[Partition]:
-    """Those of these months (first moments, UTC) that have none.
+    """The months (first moments, UTC) among these without a partition.
 
     A month whose entries went to the default partition already stays there: nothing is lost by it.
     """

@@ -22,7 +22,7 @@ _LOCK = 0x5C0_3116
 _OTHERS_WAIT_S = 900.0
 # A statement that waits for a table's lock makes all later ones wait too; no request may notice it.
 _LOCK_TIMEOUT_S = 0.5
-# Then the others get their turn, before it is tried again.
+# The other statements get their turn in this pause before the next try.
 _PAUSE_S = 1.0
 #: How long a release phase tries in all: a backup or a report that reads the table takes minutes.
 TABLES_WAIT_S = 600.0
@@ -63,7 +63,7 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 
 
 def lock_migrators_out(connection: sa.Connection) -> None:
-    """Take the migrators' lock for this transaction, and let no other lock be waited for in it.
+    """Take the migrators' lock for this transaction, and bound its waits for all further locks.
 
     Raises LockNotAvailable, in an OperationalError, when it or the next lock isn't free within ``_LOCK_TIMEOUT_S``.
     """
@@ -74,7 +74,7 @@ def lock_migrators_out(connection: sa.Connection) -> None:
 def without_queueing(change: Callable[[], Result], wait_s: float, *, pause_s: float = _PAUSE_S) -> Result:
     """Try a change of tables again until nothing is in its way: its locks must be free within half a second each.
 
-    Raises what the last try did.
+    Raises the error of the last try.
     """
     give_up_at = time.monotonic() + wait_s
     while True:

@@ -1,4 +1,4 @@
-"""Time-outs and the time zone of each connection, without what connection poolers refuse or lose.
+"""Sets timeouts and time zone of each connection by means that connection poolers neither refuse nor lose.
 
 PgBouncer refuses start-up options. Pooling by session, it keeps what a session sets, so
 they are set once, behind the connect. Pooling by transaction, it hands the next transaction
@@ -46,9 +46,9 @@ def apply_settings(engine: sa.Engine, settings: dict[str, str], pooler: Pooler) 
 
 
 def settings_due(connection: sa.Connection, cursor: Any) -> str:
-    """What has to be said in front of the next statement; empty when the session has its settings.
+    """The settings to send in front of the next statement; empty when the session has them.
 
-    A connection that commits by itself says it each time: both are one transaction.
+    An autocommitting connection sends them each time: both are one transaction.
     """
     info = connection.info
     statements: str = info.get(LOCAL_SETTINGS, "")
@@ -60,7 +60,7 @@ def settings_due(connection: sa.Connection, cursor: Any) -> str:
 
 def _set_for_session(connection: Any, statements: str) -> None:
     is_autocommit, connection.autocommit = connection.autocommit, True
-    # A part of connecting, and given no more time than that.
+    # This is part of connecting and has the same timeout.
     with answer_timeout(CONNECT_S), connection.cursor() as cursor:
         cursor.execute(statements)
     connection.autocommit = is_autocommit

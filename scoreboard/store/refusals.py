@@ -1,4 +1,4 @@
-"""What Postgres' errors mean for the service: one classification, by SQLSTATE, for every process.
+"""Classifies Postgres' errors by SQLSTATE, the same in every process.
 
 The driver sorts errors by whose fault they are in general; a read-only server is an
 "internal error" to it, a missing right a "programming error". To the service both are the
@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What an SQLSTATE says about the server: in words for operators, and about the connection that said so."""
+    """The meaning of an SQLSTATE about the server: words for operators, and whether to replace the connection."""
 
     words: str
     # Another connection, made now, may lead to a server that serves: after a failover, a restart, a migration.
@@ -29,7 +29,7 @@ _NOT_MIGRATED = Meaning("its tables are not this release's; run `scoreboard migr
 _POOLED = Meaning(
     "a connection pooler changes the connection between statements; set DATABASE_POOLER=transaction", True, True
 )
-# Appendix A of the PostgreSQL manual. What is not here is about one statement: its values, its locks, its time.
+# Appendix A of the PostgreSQL manual. All other codes are about one statement: its values, its locks, its time.
 MEANINGS: Mapping[str, Meaning] = {
     "25006": Meaning("it takes no writes: a standby, or set to read-only", True, stops_writes=True),
     "42501": Meaning("the role lacks a right on the tables", stops_writes=True),
@@ -61,7 +61,7 @@ TABLES_HELD = "another session holds a lock on its tables: see pg_locks"
 
 
 class ServerRefuses(OperationalError):
-    """Postgres answers, but can't do what it is there for; to be handled as if it were down."""
+    """Postgres answers, but can't serve; handled as if it were down."""
 
     @property
     def meaning(self) -> Meaning:
@@ -69,7 +69,7 @@ class ServerRefuses(OperationalError):
 
 
 def meaning_of(error: BaseException) -> Meaning | None:
-    """What this error of the driver says about the server; None when it is about the statement."""
+    """The meaning of this driver's error about the server; None when it is about the statement."""
     return MEANINGS.get(str(getattr(error, "pgcode", "")))
 
 
@@ -79,7 +79,7 @@ def is_lock_timeout(error: Exception) -> bool:
 
 
 def explain(error: Exception) -> str:
-    """One line for an operator: what the server said, and what it means; without statement and values."""
+    """One line for an operator: the server's message and its meaning, without statement and values."""
     origin = error.orig if isinstance(error, DBAPIError) and error.orig else error
     lines = [line.strip() for line in str(origin).splitlines() if line.strip()]
     said = lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""A read replica that may die, freeze or fall behind at any moment without anybody noticing."""
+"""A read replica. It may die, freeze or fall behind at any moment, and callers don't notice."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Value = TypeVar("Value")
 
 # For connecting and for each answer: a frozen replica costs those under way this much, once.
 ANSWER_S = 3.0
-# Then it is left alone for so long; one question tries whether it is back, the others go to the primary.
+# After a failure it is not asked for so long; then one query tests it, and the others go to the primary.
 ASK_AGAIN_S = 5.0
 # A replica lags by milliseconds, under load by seconds. Later than that it shows a board of the past.
 LATE_S = 10.0
-# What the primary has just written is on its way: so long a replica that is well may need for it.
+# A healthy replica may need so long for the primary's latest writes.
 _ARRIVAL_S = 1.0
-# One found late is left alone for so long, unless the next check finds otherwise: monitors ask more often.
+# A late replica is not asked for so long, unless the next check finds it well: monitors check more often.
 _LATE_FOR_S = 60.0
 # Hosted servers that keep their log elsewhere, as Aurora does, refuse or lack these functions.
 _NOT_TOLD = frozenset(("0A000", "42501", "42883"))
@@ -85,7 +85,7 @@ class Answered(Generic[Value]):
 
 
 class Replica:
-    """Answers questions as long as it can; otherwise the caller goes to the primary."""
+    """Answers queries while it is well; otherwise the caller goes to the primary."""
 
     def __init__(
         self,
@@ -94,17 +94,17 @@ class Replica:
         on_lost: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``failures`` are those of the server; ``on_lost`` is told of each question that goes to the primary."""
+        """``failures`` are those of the server; ``on_lost`` is called for each query that goes to the primary."""
         self.engine = engine
         self._failures = failures
         self._on_lost = on_lost
         self._clock = clock
-        # From when on it may be asked, after it gave no answer.
+        # When it may be asked again after a failure.
         self._ask_at: float | None = None
         self._late_until: float | None = None
 
     def ask(self, question: Callable[[sa.Connection], Value]) -> Answered[Value] | None:
-        """The replica's answer; None when it has none, or is not asked because it had none just now or is late."""
+        """The replica's answer; None when it fails, has failed just now, or is late."""
         was_away = self._ask_at is not None
         if not self._may_ask():
             self._on_lost()
@@ -122,7 +122,7 @@ class Replica:
         return Answered(answer)
 
     def check(self, written: Written | None) -> str | None:
-        """What is wrong with one that answers, whether or not it is left alone: it stands still or is late.
+        """The problem of a replica that answers: it stands still or is late. None when it is well.
 
         ``written`` is how far the primary had come before; None when it doesn't say. Raises the replica's failures.
         """
@@ -160,12 +160,12 @@ class Replica:
         now = self._clock()
         if now < self._ask_at:
             return False
-        # The next one's turn comes only then, also if this one gets no answer before.
+        # This caller tests it. The next test is due after as long again, also if this one hangs.
         self._ask_at = now + ASK_AGAIN_S
         return True
 
     def _leave_alone(self, error: Exception, was_away: bool) -> None:
-        # What it refuses to one question, such as a conflict with what it replays, it may answer to the next.
+        # An error of one query, such as a conflict with the replay, says nothing of the next.
         if isinstance(error, DBAPIError) and not error.connection_invalidated and getattr(error.orig, "pgcode", None):
             return
         self._ask_at = self._clock() + ASK_AGAIN_S

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from scoreboard.domain.ledger import GENESIS
 from scoreboard.store.driver_errors import give_up
 
-# What COPY's text format reads as something else.
+# Characters with a meaning of their own in COPY's text format.
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _PLAYER_COLUMNS = "id, username, username_key, password_hash, score_reached_at, created_at, ledger_hash"
 

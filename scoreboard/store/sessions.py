@@ -1,4 +1,4 @@
-"""Sign-ins: each is a family of refresh tokens of which only the newest is alive."""
+"""Sessions: each is a family of refresh tokens of which only the newest is valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scoreboard.store.tables import sessions, users
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a valid, living session belongs to, as the database knows it now."""
+    """The account behind a live session, as the database has it now."""
 
     user_id: UUID
     session_id: UUID
@@ -93,7 +93,7 @@ def get_caller(connection: sa.Connection, session_id: UUID) -> FoundCaller | Non
 def rotate(
     connection: sa.Connection, session_id: UUID, *, old_refresh_id: UUID, new_refresh_id: UUID, ttl_s: int
 ) -> bool:
-    """Replace the family's living refresh token; false when the old one is not that one or the family is dead."""
+    """Replace the family's living refresh token; false when the old one is not that one or the session has ended."""
     result = connection.execute(
         sa.update(sessions)
         .where(

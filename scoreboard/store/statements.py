@@ -1,7 +1,7 @@
 """The named statements in ``sql/``: one file each, with its parameters and their types in its header.
 
-The header is what stands before the first line that is no comment. A parameter is declared there as
-``-- :name type``, with what it means behind two spaces, and stands in the statement as ``:name``.
+The header is the comment at the top of the file. A parameter is declared there as
+``-- :name type``, with its meaning behind two spaces, and stands in the statement as ``:name``.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class Source:
 
     @cached_property
     def placeholders(self) -> Sequence[str]:
-        """The parameters in the order in which ``for_driver`` has places for them."""
+        """The parameters in the order of the placeholders of ``for_driver``."""
         return _PARAMETER.findall(self.sql)
 
     def for_driver(self) -> str:
-        """With a cast ``%s`` for each place of a parameter."""
+        """With a cast ``%s`` for each use of a parameter."""
         return _PARAMETER.sub(lambda found: f"CAST(%s AS {self.types[found[1]]})", self.sql.replace("%", "%%"))
 
 
@@ -84,7 +84,7 @@ class Statement(Generic[Row]):
         return map(self._make, connection.exec_driver_sql(self._whole, (), execution_options={"yield_per": batch}))
 
     def execute(self, connection: sa.Connection, /, **arguments: object) -> int:
-        """Execute it for what it changes; returns the number of rows that it found or changed."""
+        """Execute it for its effect; returns the number of rows that it found or changed."""
         values = self._for_whole(arguments)
         return connection.exec_driver_sql(self._whole, values).rowcount
 

@@ -30,12 +30,12 @@ users = sa.Table(
     sa.Column("password_hash", sa.Text, nullable=False),
     sa.Column("role", sa.Text, nullable=False, server_default="user"),
     sa.Column("status", sa.Text, nullable=False, server_default="active"),
-    # What an unban gives back; means nothing unless banned. Null is active.
+    # The status after an unban, for banned accounts only. Null is active.
     sa.Column("status_before_ban", sa.Text),
     sa.Column("is_hidden", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("score", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("score_reached_at", _Moment, nullable=False),
-    # Grows with every change of what the board shows of this player; orders copies elsewhere.
+    # Grows with every change of this player's standing; orders its copies.
     sa.Column("standing_version", sa.BigInteger, nullable=False, server_default="1"),
     sa.Column("total_actions", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("last_action_at", _Moment),
@@ -128,7 +128,7 @@ sa.Index(
     actions.c.accepted_at.desc(),
     postgresql_where=sa.text("accepted_at IS NOT NULL"),
 )
-# What a game server did, for the audit log.
+# The actions of game servers, for the audit log.
 sa.Index(
     "ix_actions_issued_by",
     actions.c.issued_by,
@@ -136,7 +136,7 @@ sa.Index(
     postgresql_where=sa.text("issued_by IS NOT NULL AND settled_at IS NOT NULL"),
 )
 
-# What one transaction settled. The arrays are parallel.
+# A row for each transaction that settles. The arrays are parallel.
 settlements = sa.Table(
     "settlements",
     metadata,

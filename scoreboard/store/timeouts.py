@@ -1,4 +1,4 @@
-"""How long a process waits for Postgres before it takes it for gone.
+"""The longest waits for Postgres; after them it counts as down.
 
 libpq waits without end for a server that is frozen: the kernel below it answers keepalives, and no time-out of
 Postgres' own runs while Postgres doesn't. So the waiting is done here, and has a bound.
@@ -36,9 +36,9 @@ _answer_timeout_s: ContextVar[float | None] = ContextVar("answer_timeout_s", def
 
 
 def give_up_on_silence(wait: Wait, statement_timeout_s: float) -> None:
-    """From now on, in the whole process: no byte for longer than a statement may take is an OperationalError.
+    """Make silence an OperationalError in this process: no byte for longer than a statement may take.
 
-    psycopg2 then closes the connection, and what was asked may have been done or not.
+    psycopg2 then closes the connection, and the statement may have been done or not.
     """
     answer_s = statement_timeout_s + _MORE_THAN_STATEMENT_S
 
@@ -57,7 +57,7 @@ def give_up_on_silence(wait: Wait, statement_timeout_s: float) -> None:
 
 
 def wait_in_thread(descriptor: int, is_writing: bool, timeout_s: float) -> bool:
-    """For processes whose threads may stand still meanwhile."""
+    """Blocks its thread: for processes without an event loop."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT if is_writing else select.POLLIN)
     return bool(poll.poll(timeout_s * 1000))

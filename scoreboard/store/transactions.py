@@ -1,4 +1,4 @@
-"""What a transaction asks of the server for itself: the time, and other bounds on waiting than the connection has."""
+"""Statements for one transaction: the server's time, and timeouts that differ from the connection's."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 -- :until timestamptz        to before this one
 -- :settled_at timestamptz   where the last page ended
 -- :settlement_id uuid       there
--- :nth integer              there: the place in the settlement
+-- :nth integer              there: the index in the settlement
 -- :limit integer            how many at most
 --
 -- Rows: audit_trail.AppliedAction

@@ -1,4 +1,4 @@
--- What the database says of itself, and which of these rights the role lacks on tables that are there.
+-- Properties of the database, and the rights among these that the role lacks on existing tables.
 --
 -- :tables text[]   parallel to the rights
 -- :rights text[]   such as UPDATE
