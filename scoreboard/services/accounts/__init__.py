@@ -1,1 +1,1 @@
-"""People and their sessions."""
+"""Accounts and their sessions."""

@@ -1,4 +1,4 @@
-"""Who a session belongs to, and who a player is, asked for many requests in one question each."""
+"""Looks up sessions and players, for many requests in one query each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scoreboard.store.engine import Database
 from scoreboard.store.intake import Player
 from scoreboard.store.sessions import Caller, FoundCaller
 
-# Ids in one question: an index lookup each, some milliseconds together. A crowd that
+# Ids in one query: an index lookup each, some milliseconds together. A crowd that
 # comes back at once costs Postgres some dozen queries.
 _BATCH_MAX = 500
 # The callers of some minutes on one process; an entry takes about 500 bytes, so 10 MB at most.
@@ -31,7 +31,7 @@ class CallerLookup:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for the next question about sessions."""
+        """Requests that wait for the next query of sessions."""
         return self._sessions.waiting
 
     def find(self, session_id: UUID) -> FoundCaller | None:
@@ -41,7 +41,7 @@ class CallerLookup:
     def remember(self, caller: Caller) -> None:
         """Keep this session's caller for ``recall``; the least recently used one is dropped first.
 
-        Not those under special limits: they would be counted before anybody noticed that the limits are over.
+        Callers under special limits are not kept: they would still be limited after the limits have ended.
         """
         if caller.status is not Status.ACTIVE:
             return

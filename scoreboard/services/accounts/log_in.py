@@ -14,7 +14,7 @@ from scoreboard.store.engine import Database
 def log_in(
     database: Database, passwords: Passwords, *, username: str, password: str, refresh_ttl_s: int, origin: Origin
 ) -> SignIn:
-    """Open a session; what copying adds to a name does no harm.
+    """Open a session. Characters that copying adds to a name are ignored.
 
     Raises InvalidCredentials (never saying which was wrong), AccountBanned.
 

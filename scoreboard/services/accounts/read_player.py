@@ -1,4 +1,4 @@
-"""A player's own figures and history."""
+"""A player's score, rank and history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scoreboard.store.users import User
 
 @dataclass(frozen=True, slots=True)
 class PlayerScore:
-    """A player's score and place; rank and percentile are None while not on the board."""
+    """A player's score and rank; rank and percentile are None while not on the board."""
 
     user: User
     rank: int | None

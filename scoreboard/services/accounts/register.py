@@ -93,7 +93,7 @@ def _checked_name(username: str, password: str) -> str:
 
 def _insert(connection: sa.Connection, *, name: str, email: str | None, password_hash: str, role: Role) -> User:
     key = username_key(name)
-    # Earlier releases stored what isn't drawn with the key. There will be no more of those, so looking is enough.
+    # Earlier releases kept invisible characters in the key. No such key is made any more, so a look is enough.
     earlier = [name_key for name_key in name_keys(name) if name_key != key]
     if earlier and users.get_credentials(connection, earlier) is not None:
         raise UsernameTaken

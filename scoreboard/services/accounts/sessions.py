@@ -1,4 +1,4 @@
-"""Sign-ins: opening, refreshing with reuse detection, ending, and who a session belongs to."""
+"""Sessions: open, refresh with reuse detection, end, find the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telling of settled actions: standings to Redis, events to browsers, and a note that it is done."""
+"""Announces settled actions: standings to Redis, events to browsers, then a mark on the settlement."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from scoreboard.wire.events import Event, action_settled, rank_changed, score_up
 log = structlog.get_logger(__name__)
 
 
-# Ranks of which Redis knows nothing are counted in Postgres: a batch of 50 on a board of 100,000 takes half a second.
+# Ranks that Redis lacks are counted in Postgres: a batch of 50 on a board of 100,000 takes half a second.
 _WALK_MAX = 5_000_000
 
 
 class Ranks(NamedTuple):
-    """An action's ranks as they are told, the same by everybody; None for not on the board or unknown."""
+    """An action's announced ranks, the same in every answer; None when not on the board or unknown."""
 
     previous: int | None
     rank: int | None
@@ -39,7 +39,7 @@ _UNKNOWN = Ranks(None, None)
 
 
 def announce(database: Database, standings: Standings, events: EventLog, settled: Sequence[Settled]) -> bool:
-    """Publish outcomes and note it; false when Redis is down, then the sweep does it later.
+    """Publish outcomes and mark their settlements; false when Redis is down, then the sweep does it later.
 
     Ranks are committed before anything is told, also when Redis is down: from then on every answer is the same.
     May be repeated: standings carry versions, and events that come twice carry the same state.
@@ -99,7 +99,7 @@ def announce_left_behind(
 
 
 def _found_ranks(database: Database, scored: Sequence[Settled], applied: Applied) -> dict[UUID, Ranks]:
-    """What Redis says, or Postgres if the board is not whole there."""
+    """The ranks in Redis, or in Postgres if the board is not whole there."""
     if not applied.is_whole:
         return _counted_ranks(database, scored)
     return {
@@ -125,7 +125,7 @@ def _counted_ranks(database: Database, scored: Sequence[Settled]) -> dict[UUID, 
 
 
 def _set_ranks(database: Database, settled: Sequence[Settled], found: Mapping[UUID, Ranks]) -> dict[UUID, Ranks]:
-    """The ranks that hold: those found, or those that another process has set before."""
+    """The ranks in force: those found, or those that another process set first."""
     by_settlement: dict[UUID, list[UUID]] = {}
     for action in settled:
         by_settlement.setdefault(action.settlement_id, []).append(action.outcome.action_id)

@@ -1,4 +1,4 @@
-"""Filling the board in Redis from Postgres, one rebuilder at a time, while Postgres serves."""
+"""Fills the board in Redis from Postgres, one rebuilder at a time, while Postgres serves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 _LOCK = 0x5C0_2EB0
 # Rebuilds take seconds; asking so often costs nothing beside them.
 _LOOK_AGAIN_S = 0.2
-# Until the first of millions of rows: they have to be put in order.
+# For the first of millions of rows: Postgres sorts them all before it sends one.
 _REBUILD_ANSWER_S = 300.0
 
 
@@ -52,7 +52,7 @@ def rebuild_board(
     started_at = time.monotonic()
     with _only_one(database, wait_s) as connection, answer_timeout(_REBUILD_ANSWER_S):
         token = uuid4().hex
-        # Before Postgres is read: a change between the two would be emptied out, and missing in what is read.
+        # Emptied before Postgres is read: a change between the two would be in neither.
         standings.begin_rebuild(token)
         # Closed here also when a fill fails: its cursor must not outlive the transaction.
         with closing(board.stream_raw_standings(connection, batch=batch)) as batches:
@@ -96,8 +96,8 @@ def ensure_board(database: Database, standings: Standings, events: EventLog, *, 
 def _is_off(database: Database, standings: Standings) -> bool:
     """Whether Redis shows other players than Postgres, or older or newer standings of them.
 
-    Redis is asked before and after, because all goes on meanwhile: what it had before, Postgres has; what
-    Postgres has, and what is not noted as on its way, Redis has after it.
+    Redis is read before and after Postgres, because changes go on meanwhile. Postgres has all that Redis had before;
+    Redis then has all that Postgres had, except the standings noted for publishing.
     """
     players, versions = standings.count_players(), standings.sum_versions()
     with database.read() as connection:

@@ -1,4 +1,4 @@
-"""Bringing committed changes to Redis: standings first, then the events that tell of them.
+"""Publishes committed changes to Redis: standings first, then their events.
 
 All of it may be repeated at will: standings carry versions, events may come twice.
 What can't be published now stays noted in Postgres, and a sweep publishes it later.

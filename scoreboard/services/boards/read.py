@@ -1,4 +1,4 @@
-"""Reading the board: from Redis while it is whole there, from Postgres otherwise."""
+"""Reads the board: from Redis while it is whole there, from Postgres otherwise."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PlayerCount:
         self._clock = clock
         self._counting = threading.Lock()
         self._players = 0
-        # From when to count again, and from when on the old count is no answer any more.
+        # When to count again, and when the old count is too old to be used.
         self._due_at = self._stale_at = float("-inf")
 
     def read(self, count: Callable[[], int]) -> int:
@@ -95,7 +95,7 @@ class PlayerCount:
 
 
 class BoardReader:
-    """Answers every question about places; ``on_fallback`` is told of each answer from Postgres."""
+    """Reads rows and ranks of the board; ``on_fallback`` is called for each read from Postgres."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class BoardReader:
         self._on_fallback = on_fallback
         self._clock = clock
         self._was_away = False
-        # From when on Redis may be asked, after it gave no answer.
+        # When Redis may be asked again after a failure.
         self._ask_at: float | None = None
         self._probe_at = float("-inf")
         self._walks = threading.BoundedSemaphore(_WALKS_AT_ONCE)
@@ -124,7 +124,7 @@ class BoardReader:
         found = self._from_redis(lambda: self.standings.read(offset=offset, limit=limit))
         if found is not None:
             return found.board
-        with self._turn(is_walk=offset >= _FAR_DOWN):
+        with self._slot(is_walk=offset >= _FAR_DOWN):
             return self.database.read_stale(lambda connection: self._read(_bare(connection), offset, limit))
 
     def read_top(self) -> Board:
@@ -135,8 +135,8 @@ class BoardReader:
         found = self._from_redis(lambda: self.standings.read_around(user_id, radius=radius))
         if found is not None and found.rank is not None:
             return found.board
-        # Not in Redis may mean that it has not got there yet: Postgres knows.
-        with self._turn():
+        # A player missing in Redis may only be unpublished so far: Postgres decides.
+        with self._slot():
             around = self._ask_for(lambda connection: self._read_around(connection, user_id, radius))
         if around is None:
             raise NotFound("This player is not on the board.")
@@ -147,7 +147,7 @@ class BoardReader:
         found = self._from_redis(lambda: self.standings.read_around(user_id, radius=0))
         if found is not None and found.rank is not None:
             return found.rank, found.board.total_players
-        with self._turn():
+        with self._slot():
             rank = self._ask_for(lambda connection: board.rank_of(_bare(connection), user_id))
             return rank, max(rank or 0, self.database.read_stale(lambda connection: self._count(_bare(connection))))
 
@@ -160,7 +160,7 @@ class BoardReader:
         return self._read(bare, first, rank + radius - first)
 
     def _ask_for(self, question: Callable[[sa.Connection], Answer | None]) -> Answer | None:
-        """The answer about one player, of whom a replica that lags may not have heard yet."""
+        """The answer about one player; from the primary if a lagging replica lacks the player."""
         answer = self.database.read_stale(question)
         if answer is None and self.database.replica is not None:
             with self.database.read() as connection:
@@ -168,15 +168,15 @@ class BoardReader:
         return answer
 
     @contextmanager
-    def _turn(self, *, is_walk: bool = True) -> Iterator[None]:
-        """Questions to Postgres go by turns. Raises SQLAlchemy's TimeoutError when there is no turn."""
-        places = self._walks if is_walk else self._reads
-        if not places.acquire(timeout=self._wait_s):
+    def _slot(self, *, is_walk: bool = True) -> Iterator[None]:
+        """Bound the concurrent reads from Postgres. Raises SQLAlchemy's TimeoutError when no slot gets free."""
+        slots = self._walks if is_walk else self._reads
+        if not slots.acquire(timeout=self._wait_s):
             raise PoolTimeoutError("too many concurrent board reads from PostgreSQL")
         try:
             yield
         finally:
-            places.release()
+            slots.release()
 
     def _read(self, connection: sa.Connection, offset: int, limit: int) -> Board:
         found = board.read_board(connection, offset=offset, limit=limit, total=self._count(connection))
@@ -200,7 +200,7 @@ class BoardReader:
         now = self._clock()
         if now < self._ask_at:
             return False
-        # The next one's turn comes only then, also if this one gets no answer before.
+        # This caller tests Redis. The next test is due after as long again, also if this one hangs.
         self._ask_at = now + _ASK_AGAIN_S
         return True
 

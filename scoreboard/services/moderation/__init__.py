@@ -1,1 +1,1 @@
-"""What moderators decide."""
+"""Moderators' decisions."""

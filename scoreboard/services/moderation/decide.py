@@ -1,4 +1,4 @@
-"""What an admin does to an account: ban, unban, flag, clear, adjust. Each change is audited with its reason."""
+"""An admin's changes to an account: ban, unban, flag, clear, adjust. Each change is audited with its reason."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Moderation:
         return self._change(user_id, change, ends_streams=True)
 
     def unban(self, user_id: UUID, reason: str) -> AdminUser:
-        """Back on the board with the score and place it has, and flagged if it was when it was banned."""
+        """Put the account back on the board, flagged if it was flagged when it was banned."""
 
         def change(connection: sa.Connection, user: User) -> User | None:
             if not user.is_banned:
@@ -79,11 +79,11 @@ class Moderation:
         return self._judge(user_id, reason, "user.flagged", Status.FLAGGED)
 
     def clear(self, user_id: UUID, reason: str) -> AdminUser:
-        """Take the suspicion back; a ban stays, and what it gives back in the end is an account that is not flagged."""
+        """Take the flag away; a ban stays, and leaves the account unflagged when it ends."""
         return self._judge(user_id, reason, "user.cleared", Status.ACTIVE)
 
     def _judge(self, user_id: UUID, reason: str, event: str, status: Status) -> AdminUser:
-        """Make the account flagged or active; that of a banned one waits for the end of the ban."""
+        """Make the account flagged or active; a banned one becomes so at the end of the ban."""
 
         def change(connection: sa.Connection, user: User) -> User | None:
             present = (user.status_before_ban or Status.ACTIVE) if user.is_banned else user.status

@@ -1,4 +1,4 @@
-"""What moderators look at: accounts, and the audit log. Lists come from a replica if there is one, so they may lag."""
+"""Reads accounts and the audit log for moderators. Lists come from a replica if there is one, so they may lag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live figures for operators: how each part is, and what the service has done."""
+"""Health for operators: the state of each part, and counts of accounts and unfinished work."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Part:
 
 
 class BoardWatch:
-    """Since when this process has seen the board not whole; remembered between two questions after its health."""
+    """Remembers, between two checks in this process, since when the board has not been whole."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -75,15 +75,15 @@ def note_worker(client: redis.Redis) -> None:
 
 
 def check_postgres(database: Database) -> Part:
-    """Whether the service can do its work at all: Postgres answers, is migrated, and takes writes."""
+    """Check what the service can't work without: Postgres answers, is migrated, and takes writes."""
     return _postgres(database)[0]
 
 
 def check_readiness(database: Database, standings: Standings) -> Health:
-    """ok; degraded while the board can be read and nothing be written; down when callers are better sent elsewhere.
+    """ok; degraded while the board can be read but nothing written; down when callers should be sent elsewhere.
 
-    A database that is not fit to work with is down: no process with these settings can serve, which is for
-    somebody to mend before callers come. One that doesn't answer, or takes no writes, is so for all processes alike.
+    An unfit database is down: no process with these settings can serve, and an operator has to mend it before callers
+    come. A database that doesn't answer, or takes no writes, is so for all processes alike.
     """
     part, is_misfit = _postgres(database)
     if part.status == "ok":
@@ -163,7 +163,7 @@ def _postgres(database: Database) -> tuple[Part, bool]:
 
 
 def _replica(database: Database, replica: Replica) -> Part:
-    """Degraded when it answers with what is long gone; reads then go to the primary."""
+    """Degraded when its data are too old; reads then go to the primary."""
     try:
         with answer_timeout(_HEALTH_S), database.read() as connection:
             written = read_written(connection)

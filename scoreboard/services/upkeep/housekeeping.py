@@ -20,14 +20,14 @@ _LIMIT = 5_000
 # Transactions of one run in which external ids are forgotten, of ``_LIMIT`` rows each: as many rows a minute as a busy
 # service gets in one.
 _FORGET_MAX = 50
-# Partitions made ahead: a service whose beat stood still for two months still has its place to write.
+# Partitions made ahead: a service whose beat stood still for two months still has a partition to write to.
 _MONTHS_AHEAD = 3
 # Ended sessions stay for a while as evidence.
 _KEEP_SESSIONS_DAYS = 30
 
 
 def keep_house(database: Database, *, now: datetime | None = None) -> None:
-    """Bounded; whatever is left is done by the next run."""
+    """Bounded; the next run does the rest."""
     with database.write() as connection:
         expired = actions.expire_issued(connection, limit=_LIMIT)
         keys = idempotency.delete_old(connection, limit=_LIMIT)

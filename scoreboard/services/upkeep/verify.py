@@ -28,7 +28,7 @@ _GRACE_S, _LOOK_AGAIN_S = 8.0, 0.25
 
 @dataclass
 class Report:
-    """What was looked at and what is wrong; no findings means all is well."""
+    """Counts of the rows checked, and the findings; none means all is well."""
 
     players: int = 0
     entries: int = 0
@@ -46,7 +46,7 @@ class Report:
 
 
 class BoardCheck(NamedTuple):
-    """How many rows Redis shows, whether they are all, and what is wrong with them."""
+    """The number of rows that Redis shows, whether these are all, and the findings."""
 
     rows: int
     is_whole: bool
@@ -83,7 +83,7 @@ def verify(
 def _ledger_findings(
     connection: sa.Connection, heads: Mapping[UUID, LedgerHead], on_entries: Callable[[int], None]
 ) -> Iterator[str]:
-    """What is wrong with the players' ledgers; ``on_entries`` is told the length of each."""
+    """The findings in the players' ledgers; ``on_entries`` gets the length of each."""
     unseen = set(heads)
     for user_id, entries in groupby(ledger.stream_entries(connection, batch=_BATCH), key=lambda entry: entry.user_id):
         unseen.discard(user_id)
@@ -172,7 +172,7 @@ def _visible_standings(database: Database) -> list[Standing]:
 
 
 def _off_for_good(database: Database, standings: Standings, suspects: list[UUID]) -> list[UUID]:
-    """Those that stay different: a change on its way to Redis gets there within a sweep."""
+    """The differences that stay: a change on its way to Redis gets there within a sweep."""
     deadline = time.monotonic() + _GRACE_S
     while (suspects := _still_off(database, standings, suspects)) and time.monotonic() < deadline:
         time.sleep(_LOOK_AGAIN_S)
@@ -180,7 +180,7 @@ def _off_for_good(database: Database, standings: Standings, suspects: list[UUID]
 
 
 def _still_off(database: Database, standings: Standings, suspects: list[UUID]) -> list[UUID]:
-    """Those that differ at a close look too; the others changed while we read."""
+    """The differences that a second look confirms; the others changed while we read."""
     off = []
     for user_id in suspects[:_FINDINGS_MAX]:
         with database.read() as connection:
