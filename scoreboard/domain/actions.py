@@ -22,7 +22,7 @@ _ID_AHEAD_MAX_MS = 300_000
 
 
 class State(StrEnum):
-    """Where an action stands. ``expired`` is an issued one whose token's life is over."""
+    """The state of an action. ``expired`` is an issued one whose token has expired."""
 
     ISSUED = "issued"
     ACCEPTED = "accepted"
@@ -170,7 +170,7 @@ def _product(points: ComputedPoints, metadata: Mapping[str, object]) -> Fraction
 
 @dataclass(frozen=True)
 class Proof:
-    """What the client sends to show that it did the action; ``completion_time_ms`` is its own claim."""
+    """The client's evidence of the action; ``completion_time_ms`` is its own claim."""
 
     completion_time_ms: int
     checksum: str

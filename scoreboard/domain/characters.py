@@ -1,4 +1,4 @@
-"""What of Unicode people are shown: characters that draw nothing, turn text around or hide in it are told from others.
+"""Tells visible characters from those that draw nothing, turn text around or hide in it.
 
 Decided by Unicode's own properties: general category, Default_Ignorable_Code_Point, Bidi_Control, Script, Emoji and
 others, and where joiners may stand by IDNA's contextual rules (RFC 5892, appendix A). A character that this Python's

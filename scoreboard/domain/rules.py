@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-# What a client's clock and the way of a request may add to an honest claim.
+# The most that a client's clock and the network add to an honest claim.
 CLOCK_TOLERANCE_MS = 2_000
 BURST_WINDOW = timedelta(seconds=10)
 # A game server's clock may be ahead of the database's by so much.
@@ -42,14 +42,14 @@ class Consequence(StrEnum):
     REJECT = "reject"
 
 
-_HARDNESS = {consequence: place for place, consequence in enumerate(Consequence)}
-# What one finding of a severity adds to the risk; combined as independent chances.
+_HARDNESS = {consequence: hardness for hardness, consequence in enumerate(Consequence)}
+# The risk of one finding by severity; combined as independent chances.
 _RISK = {Severity.LOW: 0.1, Severity.MEDIUM: 0.3, Severity.HIGH: 0.6, Severity.CRITICAL: 0.9}
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a rule may look at. Times are those of issue and acceptance, or what a game server says they were."""
+    """A completed action as rules see it. Times are those of issue and acceptance, or as a game server states them."""
 
     issued_at: datetime
     completed_at: datetime
@@ -81,7 +81,7 @@ class Rule:
     mode: Mode
     consequence: Consequence
     check: Callable[[Completion, History], Evidence | None]
-    # What of the evidence the player is told.
+    # The part of the evidence that the player is told.
     explain: Callable[[Evidence], Mapping[str, object]] | None = None
 
 

@@ -24,7 +24,7 @@ def from_microseconds(value: int) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where one player stands, as Postgres knows it.
+    """One player's standing, as Postgres has it.
 
     ``version`` grows by one with each change of anything here; a copy elsewhere
     is only ever replaced by one of a higher version.

@@ -120,7 +120,7 @@ class RankChangeEvent(TypedDict):
 
 
 class ResetEvent(TypedDict):
-    """`reset`: something was missed that is gone; read again what you keep."""
+    """`reset`: missed events are gone; read your data again."""
 
     reason: Annotated[str, about("the reason why events after the given id are gone", "gone")]
 
@@ -241,7 +241,7 @@ def action_settled(
 
 
 def as_reason_details(details: Mapping[str, object] | None) -> ReasonDetails | None:
-    """What a rule explains has this shape, also when it comes from the database: see ``domain.rules``."""
+    """Explanations of rules have this shape, also those from the database: see ``domain.rules``."""
     return cast("ReasonDetails | None", details)
 
 
