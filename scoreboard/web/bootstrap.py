@@ -1,4 +1,4 @@
-"""Everything a web process works with, put together in one place."""
+"""Builds the components of a web process."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class _File:
 
 
 class StaticFiles:
-    """One folder of sources with what was built from them."""
+    """One folder of sources with the files built from them."""
 
     def __init__(self, folder: Path, *, is_production: bool) -> None:
         """Raises OSError or ValueError when nothing was built."""
@@ -57,7 +57,7 @@ class StaticFiles:
         self._sources: dict[str, str] = manifest["sources"]
 
     def url(self, name: str) -> str:
-        """Where a page finds what was built from this source."""
+        """The path of the file built from this source."""
         return url_for("static", filename=f"built/{self._built[name]}" if self._is_built() else name)
 
     def send(self, name: str) -> Response:
@@ -86,7 +86,7 @@ class StaticFiles:
         return Path(path), cache_control
 
     def _is_built(self) -> bool:
-        """Whether what was built is what the sources say; in production nobody edits them."""
+        """Whether the built files match the sources; in production they are not edited."""
         return self._is_production or all(
             (self._folder / name).is_file() and hashlib.sha256((self._folder / name).read_bytes()).hexdigest() == digest
             for name, digest in self._sources.items()
@@ -122,7 +122,7 @@ def _zip(body: bytes, level: int) -> bytes | None:
 
 
 def _respond(file: _File, cache_control: str) -> Response:
-    # A part of a file is a part of the file itself: nobody resumes a compressed one.
+    # Ranges are of the plain file: no client resumes a compressed one.
     is_zipped = file.zipped is not None and _takes_gzip() and "Range" not in request.headers
     body = file.zipped if is_zipped and file.zipped is not None else file.body
     response = current_app.response_class(body, mimetype=file.mimetype)

@@ -1,1 +1,1 @@
-"""What goes over the wire: bodies in, answers out, errors, and the document that describes them."""
+"""Bodies, answers and errors on the wire, and the document that describes them."""

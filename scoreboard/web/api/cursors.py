@@ -1,4 +1,4 @@
-"""Keyset cursors: where a page ended, opaque to the caller."""
+"""Keyset cursors: the end of a page, opaque to the caller."""
 
 from __future__ import annotations
 

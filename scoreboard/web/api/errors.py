@@ -1,4 +1,4 @@
-"""Translates what was raised into an answer. No answer shows a stack trace, SQL or a server's name."""
+"""Translates exceptions into answers. No answer shows a stack trace, SQL or a server's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with the fields of something, in words for its sender."""
+"""Describes invalid fields to their sender."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FIELDS_MAX = 20
 
 
 def fields_of(error: ValidationError) -> dict[str, str]:
-    """The first of the wrong fields, each with what is wrong with it."""
+    """The first of the invalid fields, each with its reason."""
     found = error.errors(include_url=False, include_context=False, include_input=False)[:FIELDS_MAX]
     return {".".join(str(part) for part in item["loc"])[:100]: _plain(item["msg"]) for item in found}
 

@@ -37,7 +37,7 @@ _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
 _STREAM = "text/event-stream"
 #: The group that a module's operations are shown in, where that isn't named as the module.
 _GROUPS = {"health": "operations", "metrics": "operations"}
-#: What stands in paths, by the names of the routes.
+#: The parameters of paths, by their names in the routes.
 _IN_PATHS: dict[str, Any] = {"user_id": fields.UserId, "action_id": fields.ActionId}
 _LIMIT_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -92,7 +92,7 @@ def _answer_schemas(operations: list[Operation]) -> dict[str, Any]:
     outgoing = {model for operation in operations for model in (operation.answer, *operation.also.values()) if model}
     schemas = _schemas(incoming, "validation") | _schemas({*outgoing, *STREAM_EVENTS.values()}, "serialization")
     for schema in schemas.values():
-        # What an answer's model doesn't name is never in the answer.
+        # An answer has no fields beside those of its model.
         schema["additionalProperties"] = False
         for shape in schema.get("properties", {}).values():
             # Generators of clients treat a field with a default as always present.
@@ -101,7 +101,7 @@ def _answer_schemas(operations: list[Operation]) -> dict[str, Any]:
 
 
 def _schemas(models: Iterable[type[Any]], mode: JsonSchemaMode) -> dict[str, Any]:
-    """The schemas of these models and of what is in them, by name."""
+    """The schemas of these models and of the models in them, by name."""
     described = [
         (model.__name__, mode, TypeAdapter(model)) for model in sorted(models, key=lambda model: model.__name__)
     ]

@@ -1,4 +1,4 @@
-"""What comes in, as models: they validate bodies and query strings and make the OpenAPI description."""
+"""Request models: they validate bodies and query strings and make the OpenAPI description."""
 
 from __future__ import annotations
 

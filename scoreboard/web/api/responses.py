@@ -1,6 +1,7 @@
-"""What goes out, as models: views build answers of them, and the OpenAPI description is made of them.
+"""Response models: views build answers of them, and the OpenAPI description is made of them.
 
-The order of the fields is their order on the wire. What services and the stream say too is in ``scoreboard.wire``.
+The order of the fields is their order on the wire. Models shared with services and the stream are in
+``scoreboard.wire``.
 """
 
 from __future__ import annotations

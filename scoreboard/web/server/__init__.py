@@ -1,1 +1,1 @@
-"""What stands between a connection and the application: gunicorn's worker, its loop, admission and bodies."""
+"""Everything between a connection and the application: gunicorn's worker, its loop, admission and bodies."""

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 _ALWAYS = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 # Requests that may wait for an outcome (`Prefer: wait`) without work: a greenlet of some 20 KB each.
 PARKED_MAX = 1_000
-# An overload is said once in so many seconds, not once per refusal.
+# An overload is logged once in so many seconds, not once per refusal.
 _WARN_EVERY_S = 5.0
 _RETRY_AFTER_S = 1
 
@@ -63,7 +63,7 @@ class Admission:
 
     @property
     def working(self) -> int:
-        """Requests in progress that don't only wait."""
+        """Requests in progress, without those that only wait."""
         return len(self._inside) - self.parked
 
     def gate(self, application: WSGIApplication) -> WSGIApplication:

@@ -1,4 +1,4 @@
-"""The answer to what the application never sees: gunicorn fails before there is a request, or after the answer."""
+"""Answers where the application can't: gunicorn fails before there is a request, or after the answer."""
 
 from __future__ import annotations
 

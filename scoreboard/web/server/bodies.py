@@ -1,6 +1,6 @@
 """A request's body, taken whole before the request counts as work, within a bound of size and time.
 
-A request that waited for its body inside the application would hold one of the process's places:
+A request that waited for its body inside the application would hold one of the process's slots:
 some hundred senders that begin a body and fall silent would keep everybody else out.
 """
 

@@ -26,8 +26,7 @@ from scoreboard.web.server.response import ResponseWriter, send_all
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-# A head and an honest body in one piece. What a sender pipelines behind them waits here up to so much, then in the
-# kernel.
+# A head and an honest body in one piece. Pipelined bytes behind them wait here up to so many, then in the kernel.
 _RECEIVE_BYTES = 8_192
 # A client that takes not a byte of its answer for so long has stopped reading, one that sends none of what it has begun
 # has stopped sending.
@@ -45,7 +44,7 @@ log = logging.getLogger("gunicorn.error")
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What all connections of a worker share."""
+    """The state that all connections of a worker share."""
 
     application: WSGIApplication
     limits: HeadLimits
@@ -134,7 +133,7 @@ class Connection:
         return self._with_body(parser.finish(received[:end], self._base))
 
     def _check_begin(self, parser: HeadParser, received: bytes) -> None:
-        """What is wrong or too long is refused before it has come to its end."""
+        """An invalid head, or one too long, is refused before its end has come."""
         most = self._serving.limits.line
         if received.find(b"\n", 0, most + 2) >= 0:
             parser.request_line(received)
@@ -143,7 +142,7 @@ class Connection:
         if len(received) > HEAD_MAX_BYTES:
             raise LimitRequestHeaders("the head is too long")
         if parser.is_complete:
-            raise InvalidRequestLine("an end that is none")
+            raise InvalidRequestLine("invalid line end")
 
     def _with_body(self, request: RequestHead) -> RequestHead:
         length, received = request.length, self._received
@@ -163,7 +162,7 @@ class Connection:
         return request
 
     def _skip_body(self) -> bool:
-        """Read what the application left of the last body; false when the next request's begin can't be known."""
+        """Read the rest of the last body; false when the begin of the next request can't be known."""
         if self._body is None or self._unreader is None:
             return True
         if not self._has_lost_its_place:

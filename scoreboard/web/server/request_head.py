@@ -61,7 +61,7 @@ class HeadLimits:
 
 @dataclass(slots=True)
 class RequestHead:
-    """What the server needs to know of a request; the rest is in its environ."""
+    """The facts of a request that the server needs; the rest is in its environ."""
 
     environ: dict[str, Any]
     # Bytes of its body; None when it comes in chunks.

@@ -104,7 +104,7 @@ class ResponseWriter:
             send_all(self._connection, head + data)
 
     def finish(self) -> None:
-        """Send what has to stand behind the body. Raises as ``write``."""
+        """Send the end of the body. Raises as ``write``."""
         end = b"" if self.is_begun else self._begin()
         if self._is_chunked:
             end += _LAST_CHUNK

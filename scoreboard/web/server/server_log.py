@@ -1,4 +1,4 @@
-"""What gunicorn itself says, as lines of the same log."""
+"""gunicorn's own messages, as lines of the same log."""
 
 from __future__ import annotations
 

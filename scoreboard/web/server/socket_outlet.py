@@ -40,7 +40,7 @@ class SocketOutlet:
         self._fd = -1
         # Frames that wait, only while the browser is slow or not attached yet.
         self._backlog: Backlog | None = Backlog()
-        # What is left of a frame that went out in part; it must be finished before anything else.
+        # The rest of a frame that went out in part; it must be finished before anything else.
         self._rest = b""
         self._is_draining = False
         self._on_overflow: Callable[[], None] = _nothing
@@ -57,7 +57,7 @@ class SocketOutlet:
         return self._backlog.take() if self._backlog is not None else Frame()
 
     def attach(self, connection: Any) -> None:
-        """The headers are out: write what has come since, and from now on at once."""
+        """The headers are out: write the frames put since, and from now on each at once."""
         bound(connection)
         self._fd = os.dup(connection.fileno())
         # A watcher of the event loop, not a greenlet: a stream that only waits costs some hundred bytes.
@@ -99,7 +99,7 @@ class SocketOutlet:
     # -- writing -----------------------------------------------------------------------
 
     def _write(self, data: bytes) -> bool:
-        """Write what the socket takes at once; false when it took nothing. A part left over is drained."""
+        """Write as much as the socket takes at once; false when it took nothing. The rest is drained."""
         if self.is_closed:
             return True
         try:
@@ -135,7 +135,7 @@ class SocketOutlet:
             self._is_draining = False
 
     def _flush(self) -> bool:
-        """Write the rest and what waits; true when some of it has to wait on."""
+        """Write the rest and the waiting frames; true when some still wait."""
         while not self.is_closed:
             if not self._rest:
                 if self._backlog is not None and self._backlog.has_overflowed:
@@ -188,7 +188,7 @@ class SocketOutlet:
 
 
 def bound(connection: Any) -> None:
-    """Bound what a browser that doesn't read can cost: kernel buffer and waiting time."""
+    """Bound the cost of a browser that doesn't read: kernel buffer and waiting time."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     connection.settimeout(STALLED_S)
 

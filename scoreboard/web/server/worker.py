@@ -65,7 +65,7 @@ class StreamWorker(GeventWorker):
         self._serving: Serving | None = None
 
     def load_wsgi(self) -> None:
-        """Load the application, and look through what is loaded no more when garbage is searched for."""
+        """Load the application, then keep its objects out of garbage collection."""
         super().load_wsgi()
         if needs_gunicorns_loop(self.cfg):
             self.log.info("Requests go through gunicorn's own loop, as a setting asks for what only it does")
@@ -136,7 +136,7 @@ class StreamWorker(GeventWorker):
             connection.linger()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Answer what the application could not, as it would have; the connection is closed in any case."""
+        """Answer as the application would have, where it can't; the connection is closed in any case."""
         # Not at the top: see above.
         from scoreboard.web.server.bad_requests import refuse
 
