@@ -1,4 +1,4 @@
-"""What a worker process works with; made after fork, on first use."""
+"""Builds the components of a worker process, after the fork, on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scoreboard.store.engine import Database, make_engine
 
 # One connection to work with, one to hold the rebuilder's lock.
 _POOL_SIZE = 2
-# For what is one statement: a task says one at a time.
+# For single statements: a task runs one at a time.
 _AUTOCOMMIT_POOL_SIZE = 1
 
 

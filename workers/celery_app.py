@@ -75,7 +75,7 @@ def _start_reports(**_: Any) -> None:
 
 @worker_ready.connect
 def _show_metrics(**_: Any) -> None:
-    """For workers that Prometheus asks by themselves, instead of adding them to what the web answers."""
+    """For workers that Prometheus scrapes directly, instead of through the web's /metrics."""
     folder = settings.prometheus_multiproc_dir
     if settings.worker_metrics_port and folder:
         registry = CollectorRegistry()

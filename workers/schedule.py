@@ -1,4 +1,4 @@
-"""What beat rings for, and how often (seconds)."""
+"""The periodic tasks of beat, and their intervals in seconds."""
 
 from __future__ import annotations
 

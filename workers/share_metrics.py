@@ -19,7 +19,7 @@ _PERIOD_S = 2.0
 
 
 class Sender:
-    """Remembers what has been sent; what Redis did not take goes along with the next."""
+    """Remembers the counts sent; those that Redis did not take go along with the next ones."""
 
     def __init__(self, counts: SharedCounts) -> None:
         self._counts = counts
@@ -30,7 +30,7 @@ class Sender:
         threading.Thread(target=self._run, name="metrics-sender", daemon=True).start()
 
     def send(self) -> None:
-        """Send what was counted since the last time. Raises redis errors."""
+        """Send the counts since the last time. Raises redis errors."""
         with self._lock:
             now = {series: number for series, number in BOOK.own().items() if series.kind != "gauge"}
             increments = {
@@ -69,7 +69,7 @@ def share_metrics(redis_url: str | None) -> None:
 
 
 def send_metrics() -> None:
-    """Send what is left, at the end of a process; lost when Redis is down."""
+    """Send the last counts, at the end of a process; lost when Redis is down."""
     for sender in _senders:
         with contextlib.suppress(*UNAVAILABLE):
             sender.send()

@@ -50,7 +50,7 @@ def settle(action_ids: list[str]) -> None:
 
 @app.task(name=queue.SWEEP)
 def sweep() -> None:
-    """Pick up what was left behind, and show that a worker is there."""
+    """Do unfinished work, and show that a worker is there."""
     work = components()
     try:
         note_worker(work.redis)

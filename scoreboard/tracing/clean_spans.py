@@ -1,4 +1,4 @@
-"""What leaves the process about a span: a list of harmless attributes, and no texts of errors.
+"""Cleans spans before they leave the process: an allow-list of attributes, no texts of errors.
 
 Libraries put query strings (tickets), addresses and whole error texts (Postgres quotes
 rows in them) on spans. A list of what may go also covers what their next versions add.

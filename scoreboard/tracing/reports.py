@@ -27,9 +27,9 @@ from scoreboard import __version__
 
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
-# What a stopping process gives the last reports.
+# The time that a stopping process gives its last reports.
 _FLUSH_S = 2
-# What of a log line goes along: ids and figures, nothing that a player wrote.
+# The fields of a log line that a report holds: ids and numbers, nothing that a player wrote.
 _TAGS = frozenset({"request_id", "trace_id", "task_id", "task", "action_id", "code", "kind"})
 # Error texts are cut to their first line and this length: what follows quotes statements, values and rows.
 _TEXT_MAX = 300

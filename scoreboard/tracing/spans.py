@@ -38,7 +38,8 @@ _BATCH_SPANS = 512
 _DELAY_MS = 2_000
 # For one attempt and for all attempts at one batch; a collector next door answers in milliseconds.
 _EXPORT_TIMEOUT_S = 3.0
-# What a stopping process gives the last spans, less than gunicorn's graceful time-out together with one attempt.
+# The time that a stopping process gives its last spans, less than gunicorn's graceful time-out together with one
+# attempt.
 _FLUSH_S = 2.0
 # A statement is a few hundred characters long.
 _VALUE_MAX = 2_000
