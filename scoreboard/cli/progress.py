@@ -16,7 +16,7 @@ _LINE_EVERY_S = 5.0
 
 @contextmanager
 def progress_of(total: int | None, what: str) -> Iterator[Callable[[int], object]]:
-    """What each step reports; ``total`` is None when it is unknown."""
+    """The report of each step; ``total`` is None when it is unknown."""
     if sys.stderr.isatty():
         with tqdm(total=total, unit=f" {what}") as bar:
             yield bar.update

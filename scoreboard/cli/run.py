@@ -79,7 +79,7 @@ def run(settings: Settings, logs_to_terminal: bool) -> None:
         check_port(settings)
     except SettingsError as error:
         raise StartError(str(error)) from None
-    # What is started from here takes it over, the local servers too: they share these cores.
+    # All child processes inherit it, the local servers too: they share these cores.
     calm_scheduling()
     data_dir = settings.scoreboard_data.resolve()
     make_data_folder(data_dir)

@@ -1,4 +1,4 @@
-"""What most commands begin with: settings with addresses, and connections to the servers."""
+"""The start of most commands: settings with addresses, and connections to the servers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TIMEOUT_S = 10.0
 @contextmanager
 def resolved_settings() -> Iterator[Settings]:
     """Settings whose servers are there; wrong settings and dead servers end the command with one clear line."""
-    # A command's own words are its output; what the services log matters when something is wrong.
+    # A command's own words are its output; log lines of the services show only when something is wrong.
     configure_logging("WARNING")
     try:
         with resolve_settings(Settings.load()) as settings:

@@ -1,4 +1,4 @@
-"""What can go wrong with the local servers; every message is one line that says what to do."""
+"""Errors of the local servers; every message is one line that says what to do."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _SERVER_OPTIONS = {
     "unix_socket_directories": "",
     # Every process holds a pool: 2 web, 1 worker, beat, commands and the tests' own, with room for more.
     "max_connections": "300",
-    # Without what the application gets as an error and logs itself: the log grows by starts and crashes only.
+    # Without errors that the application gets and logs itself: the log grows by starts and crashes only.
     "log_min_messages": "log",
     "log_checkpoints": "off",
     "log_timezone": "UTC",

@@ -1,4 +1,4 @@
-"""The processes of the Procfile: started together, their lines gathered, and all stopped when one ends."""
+"""The processes of the Procfile: started together, their lines collected, and all stopped when one ends."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Supervisor:
         if process.stdout is None:
             raise RuntimeError("spawned without a pipe")
         tail: deque[str] = deque(maxlen=TAIL_LINES)
-        reader = threading.Thread(target=self._gather, args=(name, process.stdout, tail), daemon=True)
+        reader = threading.Thread(target=self._collect, args=(name, process.stdout, tail), daemon=True)
         reader.start()
         self._children.append(Child(name, process, tail, reader))
 
@@ -70,7 +70,7 @@ class Supervisor:
         self._children = [child for child in self._children if child.name != name or child.process.poll() is None]
 
     def ended(self) -> Child | None:
-        """The first child found to have ended, with all its lines gathered; None while every one runs."""
+        """The first child found to have ended, with all its lines collected; None while every one runs."""
         for child in self._children:
             if child.process.poll() is not None:
                 child.reader.join(1.0)  # its own children may hold the pipe open
@@ -94,7 +94,7 @@ class Supervisor:
             child.reader.join(KILL_WAIT_S)
         self._children.clear()
 
-    def _gather(self, name: str, stream: IO[bytes], tail: deque[str]) -> None:
+    def _collect(self, name: str, stream: IO[bytes], tail: deque[str]) -> None:
         with stream:
             while raw := stream.readline(LINE_BYTES):
                 line = raw.decode(errors="replace").rstrip("\r\n")

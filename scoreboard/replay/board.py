@@ -36,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a player must have at the end; ``reached_at`` is the last acceptance among the actions that count."""
+    """A player's row as it must be at the end; ``reached_at`` is the last acceptance among the actions that count."""
 
     user_id: str
     username: str

@@ -26,7 +26,7 @@ MAX_TOKENS_PER_SOLVE = 4
 
 @dataclass(frozen=True)
 class ReplayedType:
-    """What the catalogue says about the replayed type; ``points`` is what every completion is worth."""
+    """The replayed type in the catalogue; ``points`` is the worth of every completion."""
 
     code: str
     points: int
@@ -36,7 +36,7 @@ class ReplayedType:
 
 @dataclass
 class Play:
-    """What became of one solve; ``status`` is the service's, ``failed`` where it was never accepted, or unplayed."""
+    """The result of one solve; ``status`` is the service's, ``failed`` where it was never accepted, or unplayed."""
 
     problem: str
     status: str = "unplayed"
@@ -47,7 +47,7 @@ class Play:
 
 @dataclass
 class Participant:
-    """A player of the log, the account it plays with, and what it has played."""
+    """A player of the log, the account it plays with, and its plays."""
 
     player: Team
     account: Account

@@ -34,7 +34,7 @@ class Options:
 
 @dataclass
 class Result:
-    """What came of a replay; ``differences`` is None until the board has been compared."""
+    """The result of a replay; ``differences`` is None until the board has been compared."""
 
     stats: CallStats = field(default_factory=CallStats)
     participants: list[Participant] = field(default_factory=list)
