@@ -107,7 +107,7 @@ def _escaped(char: str) -> str:
 
 
 class RequestLog:
-    """One line per request, put together and written at a small part of what a log record costs.
+    """One line per request, put together and written at a small part of the cost of a log record.
 
     Lines stay in the stream's buffer (8 KB) for at most 0.2 s: a process that is killed
     takes those with it. Every other message, warnings and errors first of all, is

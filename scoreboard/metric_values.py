@@ -1,4 +1,4 @@
-"""Where the numbers behind the metrics are: in each process's memory, and beside it for the other processes to read.
+"""Keeps the metrics' numbers in each process's memory, and beside it in a file for the other processes.
 
 The memory is what counts. A file beside it, where there is a folder, lets any web process answer for all of its host.
 prometheus_client's own files are mapped into memory, and grow by holes: where the file system is full, touching one is
@@ -57,7 +57,7 @@ class Series:
 
     @classmethod
     def parse(cls, key: str) -> Series | None:
-        """None for what is no key, or nothing that Prometheus could be told: others may have written it."""
+        """None for an invalid key or name: others may have written it."""
         try:
             kind, metric, name, labels = json.loads(key)
             series = cls(str(kind), str(metric), str(name), tuple((str(k), str(v)) for k, v in labels.items()))
@@ -115,7 +115,7 @@ class _File:
         return {}
 
     def write(self, series: Series, value: float, offset: int | None) -> int | None:
-        """Write a number; ``offset`` is what the last write of it returned, None when it has no place yet."""
+        """Write a number; ``offset`` is the result of its last write, None before the first."""
         if self._descriptor is None:
             return None
         try:
@@ -168,13 +168,13 @@ class Book:
             self._file = file
 
     def begin(self) -> None:
-        """Forget what was counted before a fork: the parent has that."""
+        """Forget the counts from before a fork: the parent has them."""
         with self._lock:
             for value in self._values.values():
                 value.number = 0.0
 
     def explain(self, metric: str, help_text: str) -> None:
-        """What a metric means, also while nothing of it has been counted here."""
+        """The help texts of metrics, also of those not counted here yet."""
         self._help[metric] = help_text
 
     def register(self, value: StoredValue) -> None:
@@ -222,7 +222,7 @@ class Book:
             value.offset = self._file.write(value.series, value.number, value.offset)
 
 
-#: What the metrics of this process are written into.
+#: The metrics of this process.
 BOOK = Book()
 
 
@@ -246,7 +246,7 @@ class StoredValue:
         *_: object,
         **__: object,
     ) -> StoredValue:
-        """What prometheus_client calls to make one."""
+        """The factory that prometheus_client calls."""
         labels = tuple(zip(map(str, label_names), map(str, label_values), strict=True))
         value = cls(Series(kind, metric, name, labels))
         BOOK.register(value)
@@ -269,7 +269,7 @@ class StoredValue:
 
 
 def read_folder(folder: Path, *, but: str | None = None) -> Iterator[Values]:
-    """What the processes have put into a folder, without the gauges of those that have ended.
+    """The numbers in a folder, without the gauges of processes that have ended.
 
     Files that are torn, of another sort or gone are read as far as they make sense.
     """
@@ -303,19 +303,19 @@ def _content(descriptor: int) -> bytes:
 
 
 def _records(content: bytes) -> Iterator[tuple[Series, tuple[int, float]]]:
-    """Each series with the place of its number and the number, up to the first thing that is no record."""
+    """Each series with the offset of its number and the number, up to the first invalid record."""
     start = 0
     while start + _LENGTH.size <= len(content):
         (length,) = _LENGTH.unpack_from(content, start)
-        place = start + _LENGTH.size + length
-        if not length or place + _VALUE.size > len(content):
+        offset = start + _LENGTH.size + length
+        if not length or offset + _VALUE.size > len(content):
             return
-        series = Series.parse(content[start + _LENGTH.size : place].decode(errors="replace"))
-        (number,) = _VALUE.unpack_from(content, place)
+        series = Series.parse(content[start + _LENGTH.size : offset].decode(errors="replace"))
+        (number,) = _VALUE.unpack_from(content, offset)
         if series is None or not math.isfinite(number):
             return
-        yield series, (place, number)
-        start = place + _VALUE.size
+        yield series, (offset, number)
+        start = offset + _VALUE.size
 
 
 def _add_samples(families: Mapping[str, Metric], sums: Mapping[Series, float]) -> None:

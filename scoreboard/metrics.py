@@ -1,4 +1,4 @@
-"""What is counted. The numbers are in ``BOOK``, which the processes of a host share, and workers send to Redis."""
+"""The metrics. Their numbers are in ``BOOK``, which the processes of a host share, and workers send to Redis."""
 
 from __future__ import annotations
 

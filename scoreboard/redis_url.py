@@ -40,7 +40,7 @@ _PARAMETERS = frozenset(
         "retry_on_error",
     }
 )
-# Understood, and left to each client: what may be sent twice depends on what is sent.
+# Understood, and left to each client: only the client knows which commands may be sent twice.
 _WITHOUT_EFFECT = ("retry_on_timeout", "retry_on_error")
 # Waits have a bound. A server that takes longer for a lookup is of no use.
 _WAITS_S = {"socket_timeout": 30.0, "socket_connect_timeout": 30.0, "timeout": 30.0}
@@ -52,7 +52,7 @@ class RedisAddress:
     """Where a Redis is and how to talk to it; never shown whole, as it holds the password."""
 
     #: host:port or path, and the database: what may be logged.
-    place: str
+    location: str
     connection_class: type[Any]
     #: Keyword arguments of ``connection_class``, none of them a timeout or a bound.
     options: Mapping[str, Any] = field(repr=False)
@@ -68,7 +68,7 @@ class RedisAddress:
     def host_and_port(self) -> str:
         """For others to show; of a socket the name."""
         path = self.options.get("path")
-        return Path(path).name if path else self.place.rpartition("/")[0]
+        return Path(path).name if path else self.location.rpartition("/")[0]
 
 
 @cache
@@ -85,7 +85,7 @@ def read_redis_url(url: str) -> RedisAddress:
     connection_class = options.pop("connection_class", Connection)
     _check_values(options)
     address = RedisAddress(
-        place=_place(options),
+        location=_location(options),
         connection_class=connection_class,
         socket_timeout_s=options.pop("socket_timeout", None),
         connect_timeout_s=options.pop("socket_connect_timeout", None),
@@ -171,7 +171,7 @@ def _without_url(error: Exception) -> str:
     return text[:1].lower() + text[1:200]
 
 
-def _place(options: Mapping[str, Any]) -> str:
+def _location(options: Mapping[str, Any]) -> str:
     host = options.get("host", "localhost")
     where = options.get("path") or f"{f'[{host}]' if ':' in host else host}:{options.get('port', 6379)}"
     return f"{where}/{options.get('db', 0)}"

@@ -1,4 +1,4 @@
--- Set a settlement's ranks unless they are set. Of two calls at once the second waits for the first, and sees its ranks.
+-- Set a settlement's ranks unless they are set. Of two calls at once the second waits, and sees the ranks of the first.
 --
 -- :settlement_id uuid
 -- :previous_ranks bigint[]   in the order of its actions; NULL for those without
