@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
+from uuid import UUID
 
 from cryptography.fernet import Fernet
 from hypothesis import strategies as st
@@ -20,10 +21,12 @@ from sqlalchemy.exc import OperationalError
 from scoreboard.domain import errors
 from scoreboard.domain.actions import Proof, proof_checksum
 from scoreboard.services.actions.accept import Completion, accept_action, check_completion
-from scoreboard.services.actions.intake import CallerChanged, Intake
-from scoreboard.services.actions.issue import issue_action
+from scoreboard.services.actions.following import FollowingActions, NextState, NextWanted
+from scoreboard.services.actions.intake import CallerChanged, Intake, Taken
+from scoreboard.services.actions.issue import IssuedAction, PreparedIssue, issue_action
 from scoreboard.services.actions.tokens import TokenBox
 from scoreboard.store.actions import Action as StoredAction
+from scoreboard.store.intake import Issued
 from scoreboard.store.sessions import Caller
 from tests.integration.life_cycle_model import (
     LEVEL,
@@ -155,6 +158,118 @@ class IntakeSteps(PlayerSteps):
                 self._complete(action, proof.completion_time_ms, proof.points or 0)
             else:
                 self._complete(action, claimed_ms, points)
+
+    @rule(
+        target=actions,
+        action=actions,
+        kind=st.sampled_from([SOLVE, LEVEL]),
+        difficulty=st.sampled_from(["easy", "hard"]),
+        times=st.integers(1, 3),
+    )
+    def complete_for_next(self, action: Action, kind: Kind, difficulty: str, times: int) -> MultipleResults[Action]:
+        """A completion brings the next action along; sent again, it brings the same one or what became of it."""
+        brought: list[Action] = []
+        completion = action.completion or self._completion(action, 3_000, 7)
+        wanted = NextWanted(kind.code, {"difficulty": difficulty} if kind is LEVEL else {})
+        for _ in range(times):
+            began = datetime.now(UTC)
+            answer = self._as(action.player, partial(self._take, completion, wanted))
+            if answer is None:
+                continue
+            taken, prepared = answer
+            if not isinstance(taken, Taken):
+                self._check_refusal(action, completion, taken)
+            elif taken.is_fresh:
+                assert is_open(action, began)
+                brought += self._bring(action, completion, kind, difficulty, taken, prepared, began)
+            else:
+                assert completion == action.completion
+                self._check_told(prepared.issue.action_id, taken)
+        return multiple(*brought)
+
+    def _take(self, completion: Completion, wanted: NextWanted, caller: Caller) -> tuple[object, PreparedIssue]:
+        """What became of it, or what was raised; and what was asked for next."""
+        player = caller.user_id
+        prepared = self._following().prepare(completion, wanted, caller=caller, player=player)
+        catalogue = self.world.web_catalogue
+        try:
+            check_completion(self.database, catalogue, self.tokens, player=player, completion=completion, origin=ORIGIN)
+            taken: object = accept_action(
+                self.intakes[0],
+                caller=caller,
+                player=player,
+                completion=completion,
+                origin=ORIGIN,
+                following=prepared.issue,
+            )
+        except (errors.ScoreboardError, OperationalError) as error:
+            taken = error
+        return taken, prepared
+
+    def _bring(
+        self,
+        action: Action,
+        completion: Completion,
+        kind: Kind,
+        difficulty: str,
+        taken: Taken,
+        prepared: PreparedIssue,
+        began: datetime,
+    ) -> list[Action]:
+        """The next action, if the player's open ones leave room for it once this one is completed."""
+        self._accepted(action, completion, began)
+        assert action.accepted_at is not None
+        has_room = len(self.life.open_actions(action.player, action.accepted_at)) < MAX_OPEN
+        if not has_room:
+            assert isinstance(taken.following, errors.TooManyOpenActions), taken
+            SEEN["no room for the next"] += 1
+            return []
+        assert isinstance(taken.following, Issued), taken
+        issued = prepared.issued(taken.following)
+        assert issued.issued_at == action.accepted_at
+        assert issued.expires_at - issued.issued_at == timedelta(seconds=TTL_S)
+        brought = Action(
+            issued.action_id,
+            action.player,
+            kind,
+            difficulty if kind is LEVEL else None,
+            issued.action_token,
+            issued.proof_key,
+            issued.issued_at,
+            issued.expires_at,
+        )
+        self.life.actions.append(brought)
+        SEEN["next issued"] += 1
+        return [brought]
+
+    def _check_told(self, next_id: UUID, taken: Taken) -> None:
+        """A repeat finds the next action that was brought, and no other."""
+        brought = next((each for each in self.life.actions if each.id == next_id), None)
+        if brought is None:
+            assert taken.following is None
+            return
+        assert isinstance(taken.following, StoredAction)
+        told = self._following().tell(taken.following)
+        if is_open(brought, datetime.now(UTC)):
+            assert isinstance(told, IssuedAction), told
+            assert (told.action_token, told.proof_key) == (brought.token, brought.proof_key)
+            SEEN["the same next again"] += 1
+        else:
+            assert isinstance(told, NextState), told
+            assert told.action_id == brought.id
+            assert told.state != "issued"
+            SEEN["what became of the next"] += 1
+
+    def _following(self) -> FollowingActions:
+        return FollowingActions(
+            self.database,
+            self.intakes[0],
+            self.world.web_catalogue,
+            self.tokens,
+            self.lookup,
+            lambda: datetime.now(UTC).timestamp(),
+            TTL_S,
+        )
 
     @rule(action=actions, wrong=st.sampled_from(WRONGS))
     def complete_wrongly(self, action: Action, wrong: str) -> None:
