@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import psutil
@@ -82,10 +83,10 @@ class FlowServer:
 
 
 @contextmanager
-def running_ours(players: int) -> Iterator[FlowServer]:
-    """The service as its Procfile starts it."""
+def running_ours(players: int, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[FlowServer]:
+    """The service as its Procfile starts it, with these settings in addition."""
     commands = parse_procfile((ROOT / "Procfile").read_text(encoding="utf-8")).processes
-    with _running("ours", commands, players, port=free_port(), is_up=_is_healthy) as server:
+    with _running("ours", commands, players, port=free_port(), is_up=_is_healthy, settings=settings) as server:
         yield server
 
 
@@ -106,7 +107,13 @@ def running_naive(players: int) -> Iterator[FlowServer]:
 
 @contextmanager
 def _running(
-    name: str, commands: Mapping[str, str], players: int, *, port: int, is_up: Callable[[int], bool]
+    name: str,
+    commands: Mapping[str, str],
+    players: int,
+    *,
+    port: int,
+    is_up: Callable[[int], bool],
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[FlowServer]:
     with ExitStack() as closing:
         folder = closing.enter_context(open_folder())
@@ -119,6 +126,7 @@ def _running(
             "SCOREBOARD_DATA": str(folder / "data"),
             "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
             **_SETTINGS,
+            **settings,
         }
         upgrade(servers.database_url.replace("postgresql://", "postgresql+psycopg2://"))
         tokens = folder / "tokens.tsv"

@@ -15,7 +15,8 @@ from typing import Any
 import click
 import psutil
 
-from benchmarks import boards, drain, report_flows
+from benchmarks import batch, boards, drain, report_flows
+from benchmarks.batch import BatchRun
 from benchmarks.boards import BoardRun
 from benchmarks.companion import CompanionError
 from benchmarks.drain import Drained
@@ -28,7 +29,7 @@ from scoreboard.local import LocalServers
 from scoreboard.scheduling import calm_scheduling
 from tests.service import open_folder
 
-PARTS = ("closed", "next", "open", "naive", "drain", "boards")
+PARTS = ("closed", "next", "open", "naive", "drain", "batch", "boards")
 # Long enough for every player to act once or more, so that what is remembered of each is.
 _WARM_UP_S, _WARM_UP_SHARE = 10.0, 0.25
 _WARM_UP_CONNECTIONS = 32
@@ -53,6 +54,7 @@ class Plan:
     runs: list[FlowRun] = field(default_factory=list)
     verified: list[Verified] = field(default_factory=list)
     drained: list[Drained] = field(default_factory=list)
+    batch: BatchRun | None = None
     boards: BoardRun | None = None
 
     def carry_out(self) -> None:
@@ -70,12 +72,16 @@ class Plan:
             with open_folder() as folder, LocalServers(folder) as local:
                 count = max(_DRAIN_LEAST, int(_DRAIN_PER_S * self.seconds))
                 self.drained += drain.run(local, folder, actions=count, players=self.players)
+        if "batch" in self.parts:
+            click.echo("Sending batches …", err=True)
+            self.batch = batch.run(seconds=self.seconds * _SHORT_SHARE, players=self.players)
         if "boards" in self.parts:
             self.boards = boards.run()
 
     def as_json(self) -> dict[str, Any]:
         found = report_flows.as_json(self.runs, self.verified, self.drained, self.players)
-        return {**found, "boards": self.boards and self.boards.as_json(), "isWhole": self.is_whole}
+        more = {"batch": self.batch and self.batch.as_json(), "boards": self.boards and self.boards.as_json()}
+        return {**found, **more, "isWhole": self.is_whole}
 
     @property
     def is_whole(self) -> bool:
@@ -83,6 +89,7 @@ class Plan:
         return (
             all(run.is_whole for run in self.runs)
             and all(each.is_well for each in self.verified)
+            and (self.batch is None or self.batch.is_whole)
             and (self.boards is None or self.boards.is_right)
         )
 
@@ -182,6 +189,8 @@ def _show(plan: Plan) -> None:
         click.echo("\n" + report_flows.cost_table(plan.runs) + "\n")
     if plan.drained:
         click.echo(drain.table(plan.drained) + "\n")
+    if plan.batch:
+        click.echo(batch.table(plan.batch) + "\n")
     for goal in report_flows.goals(plan.runs, plan.drained):
         click.echo(report_flows.goal_line(goal))
     for verified in plan.verified:

@@ -35,7 +35,8 @@ new AS MATERIALIZED (
          AS new (id, external_id, digest, user_id, action_type, metadata, started_at, completed_at,
                  completion_time_ms, points, data)
          CROSS JOIN caller
-         JOIN users ON users.id = new.user_id AND users.role <> 'system' AND users.status <> 'banned'
+    -- Looked up row by row, whatever the planner thinks of the table.
+    WHERE (SELECT users.role <> 'system' AND users.status <> 'banned' FROM users WHERE users.id = new.user_id)
 ),
 kept AS (
     INSERT INTO external_ids (account_id, external_id, action_id, body_digest, created_at)

@@ -10,8 +10,7 @@
 -- :external_ids text[]
 --
 -- Rows: batch.LookedUp, one per row of the batch in its order; of an empty batch one whose nth is null
-SELECT caller.now, caller.is_true AS is_caller, asked.nth, users.role, users.status, external_ids.action_id,
-       external_ids.body_digest
+SELECT caller.now, caller.is_true AS is_caller, asked.nth, player.role, player.status, kept.action_id, kept.body_digest
 FROM (
     SELECT clock_timestamp() AS now, EXISTS (
         SELECT FROM sessions JOIN users ON users.id = sessions.user_id
@@ -20,7 +19,11 @@ FROM (
     ) AS is_true
 ) AS caller
 LEFT JOIN unnest(:user_ids, :external_ids) WITH ORDINALITY AS asked (user_id, external_id, nth) ON true
-LEFT JOIN users ON users.id = asked.user_id
-LEFT JOIN external_ids ON external_ids.account_id = :caller_id AND external_ids.external_id = asked.external_id
-                          AND external_ids.created_at > now() - :keep
+-- OFFSET 0: looked up row by row, whatever the planner thinks of the tables.
+LEFT JOIN LATERAL (SELECT role, status FROM users WHERE id = asked.user_id OFFSET 0) AS player ON true
+LEFT JOIN LATERAL (
+    SELECT action_id, body_digest FROM external_ids
+    WHERE account_id = :caller_id AND external_id = asked.external_id AND created_at > now() - :keep
+    OFFSET 0
+) AS kept ON true
 ORDER BY asked.nth
