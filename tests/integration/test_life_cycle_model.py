@@ -132,6 +132,27 @@ def test_a_token_is_good_once_in_time_and_for_its_owner(by_hand: ByHand) -> None
     assert_seen(*(f"wrong {wrong}" for wrong in WRONGS))
 
 
+def test_a_completion_brings_the_next_action_once(by_hand: ByHand) -> None:
+    (ann,) = by_hand.begin(is_board_whole=True)
+    (first,) = by_hand.issued(ann, SOLVE)
+    (second,) = by_hand.complete_for_next(first, LEVEL, "hard", 3)
+    # The same token also under a new key.
+    by_hand.keep_house()
+    assert not by_hand.complete_for_next(first, SOLVE, "easy", 1)
+    (third,) = by_hand.complete_for_next(second, SOLVE, "easy", 1)
+    by_hand.settle([first, second], is_told=True)
+    by_hand.complete_for_next(first, SOLVE, "easy", 2)
+    by_hand.time_passes([third], 301.0)
+    by_hand.complete_for_next(second, SOLVE, "easy", 1)
+    assert not by_hand.complete_for_next(third, SOLVE, "easy", 1)
+    by_hand.moderate(ann, "flag", is_up=False)
+    (fourth,) = by_hand.issued(ann, SOLVE)
+    assert by_hand.complete_for_next(fourth, SOLVE, "easy", 1)
+    by_hand.moderate(ann, "ban", is_up=True)
+    assert not by_hand.complete_for_next(fourth, SOLVE, "easy", 1)
+    assert_seen("next issued", "the same next again", "what became of the next", "late", "session ended")
+
+
 def test_the_moderated_are_out_at_once_and_keep_what_is_theirs(by_hand: ByHand) -> None:
     (ann,) = by_hand.begin(is_board_whole=True)
     (zoe,) = by_hand.join("Zoë", is_up=False)

@@ -108,13 +108,14 @@ class _ActionSeal:
     def __init__(self, key: str) -> None:
         own_key = base64.urlsafe_b64decode(_derive(key, b"action token"))
         self._signing_key, self._cipher = own_key[:16], algorithms.AES(own_key[16:])
-        self._vector_key = base64.urlsafe_b64decode(_derive(key, b"action token vector"))
-        self._proof_key = base64.urlsafe_b64decode(_derive(key, b"proof key"))
+        self._seed_key = base64.urlsafe_b64decode(_derive(key, b"action token seed"))
 
     def seal(self, action_id: UUID, user_id: UUID, action_type: str) -> tuple[str, str]:
-        proof_key = base64.urlsafe_b64encode(hmac.digest(self._proof_key, action_id.bytes, "sha256")[:24]).decode()
-        plain = orjson.dumps([action_id.hex, user_id.hex, action_type, proof_key])
-        vector = hmac.digest(self._vector_key, plain, "sha256")[:_BLOCK_BYTES]
+        bound_to = [action_id.hex, user_id.hex, action_type]
+        # One digest for both, which share no byte of it: the client gets the proof key, the vector stands in the token.
+        seed = hmac.digest(self._seed_key, orjson.dumps(bound_to), "sha512")
+        proof_key, vector = base64.urlsafe_b64encode(seed[:24]).decode(), seed[24 : 24 + _BLOCK_BYTES]
+        plain = orjson.dumps([*bound_to, proof_key])
         missing = _BLOCK_BYTES - len(plain) % _BLOCK_BYTES
         encryptor = Cipher(self._cipher, modes.CBC(vector)).encryptor()
         sealed = encryptor.update(plain + bytes([missing]) * missing) + encryptor.finalize()
