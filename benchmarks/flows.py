@@ -74,7 +74,7 @@ class Plan:
                 self.drained += drain.run(local, folder, actions=count, players=self.players)
         if "batch" in self.parts:
             click.echo("Sending batches …", err=True)
-            self.batch = batch.run(seconds=self.seconds * _SHORT_SHARE, players=self.players)
+            self.batch = batch.run(seconds=self.seconds * _SHORT_SHARE, players=batch.PLAYERS)
         if "boards" in self.parts:
             self.boards = boards.run()
 
