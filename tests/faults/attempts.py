@@ -1,4 +1,4 @@
-"""What clients did and what they were told: every attempt and every acknowledgement, in memory."""
+"""The clients' attempts and the acknowledgements they got, in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Attempt:
 
     action_id: str
     user_id: str
-    # The access token of who sent it; empty if nobody may be asked in that name.
+    # The sender's access token; empty if it must not be used to ask.
     token: str = ""
     sent: int = 0
     unanswered: int = 0

@@ -24,13 +24,13 @@ class Account:
 
 @dataclass
 class Cast:
-    """The players of one service that nobody has taken yet."""
+    """The players of one service that no test has taken yet."""
 
     service: Service
     free: list[Account] = field(default_factory=list)
 
     def take(self, wanted: int) -> list[Account]:
-        """Players of the caller's own: whatever is in their ledgers is the caller's doing."""
+        """Players of the caller's own: all entries in their ledgers are the caller's doing."""
         while len(self.free) < wanted:
             self.free += seeded(self.service, max(_BATCH, wanted))
         taken, self.free = self.free[:wanted], self.free[wanted:]

@@ -1,4 +1,4 @@
-"""What is done to the processes of a service: killed, frozen, started again as its platform would."""
+"""Kills, freezes and restarts the processes of a service as its platform would."""
 
 from __future__ import annotations
 

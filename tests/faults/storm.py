@@ -1,4 +1,4 @@
-"""Requests by the thousand from one thread: as quickly as they are answered, or at a rhythm that waits for nobody."""
+"""Requests by the thousand from one thread: as quickly as they are answered, or at a fixed rate."""
 
 from __future__ import annotations
 

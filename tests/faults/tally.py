@@ -53,7 +53,7 @@ class Tally:
     well_after_s: float = 0.0
 
     def assert_exact(self) -> None:
-        """Nothing lost, nothing twice, nothing from nowhere, and all agree; names what is not so."""
+        """Nothing lost, doubled or invented, and all stores agree; names each exception."""
         wrong = {
             "acknowledged, but lost": self.lost,
             "counted twice": self.doubled,

@@ -1,4 +1,4 @@
-"""A TCP proxy of the tests' own: the road between the service and Redis or Postgres, which a test can break.
+"""A TCP proxy between the service and Redis or Postgres, whose connections a test can break.
 
 One thread moves all bytes. What it does to them is set from any other thread, and holds until ``heal``; ``cut`` and
 ``reset`` end the connections of the moment. Nothing here knows a protocol: places in it are named by bytes that pass.
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 Direction = Literal["questions", "answers"]
 
-# Bytes on their way in one direction; a sender that is faster waits, as on a real road.
+# Bytes on their way in one direction; a faster sender waits, as on a real network.
 _BUFFER_BYTES = 262_144
 # What is read at once.
 _CHUNK_BYTES = 65_536

@@ -24,18 +24,18 @@ _ROWS = 20
 
 
 @pytest.fixture(scope="module")
-def road() -> list[TcpProxy]:
+def proxies() -> list[TcpProxy]:
     """Holds the proxy between the service and its database, once there is one."""
     return []
 
 
 @pytest.fixture(scope="module")
-def service(fault_servers: LocalServers, road: list[TcpProxy]) -> Iterator[Service]:
+def service(fault_servers: LocalServers, proxies: list[TcpProxy]) -> Iterator[Service]:
     with ExitStack() as closing:
 
         def reroute(direct: Mapping[str, str]) -> Mapping[str, str]:
-            road.append(closing.enter_context(TcpProxy(direct["DATABASE_URL"])))
-            return {"DATABASE_URL": road[0].url_for(direct["DATABASE_URL"])}
+            proxies.append(closing.enter_context(TcpProxy(direct["DATABASE_URL"])))
+            return {"DATABASE_URL": proxies[0].url_for(direct["DATABASE_URL"])}
 
         service = closing.enter_context(rerouted_service(fault_servers, {"WEB_CONCURRENCY": "1"}, reroute=reroute))
         closing.callback(end_at_once, service)
@@ -77,17 +77,17 @@ def assert_counted_once(service: Service, players: list[Player]) -> None:
 
 @pytest.mark.timeout(240)
 def test_the_web_is_killed_between_commit_and_answer(
-    service: Service, server: Player, players: list[Player], road: list[TcpProxy]
+    service: Service, server: Player, players: list[Player], proxies: list[TcpProxy]
 ) -> None:
     rows = batch_of(players)
-    word = road[0].lose_answer(b"EXECUTE accept_batch", is_silent=True)
+    word = proxies[0].lose_answer(b"EXECUTE accept_batch", is_silent=True)
     with ThreadPoolExecutor(1) as pool:
         lost = pool.submit(send, server, rows)
         word.wait(_ARRIVE_S)
         os.killpg(service.web.pids()["web"], signal.SIGKILL)
         with pytest.raises(httpx.HTTPError):
             lost.result(_ARRIVE_S)
-    road[0].heal()
+    proxies[0].heal()
     eventually(service.web.ended, lambda ended: ended is not None, _ARRIVE_S)
     service.start_web()
     sent_until_settled(server, rows)
@@ -113,14 +113,14 @@ def test_without_redis_batches_are_accepted_and_limits_stay(
 
 @pytest.mark.timeout(240)
 def test_postgres_cut_off_in_the_middle_of_a_batch(
-    service: Service, server: Player, players: list[Player], road: list[TcpProxy]
+    service: Service, server: Player, players: list[Player], proxies: list[TcpProxy]
 ) -> None:
     """The connection breaks with the answer on its way: the service does not know, and says so."""
     rows = batch_of(players)
-    word = road[0].lose_answer(b"EXECUTE accept_batch")
+    word = proxies[0].lose_answer(b"EXECUTE accept_batch")
     response = send(server, rows)
     word.wait(_ARRIVE_S)
     assert response.status_code in (200, 503)
-    road[0].heal()
+    proxies[0].heal()
     sent_until_settled(server, rows)
     assert_counted_once(service, players)

@@ -1,4 +1,4 @@
-"""Actions that can't be settled, in one batch with others: each is set aside by itself, and lost for nobody."""
+"""Actions that can't be settled, in one batch with others: each is set aside alone, and none gets lost."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Database:
 
     @contextmanager
     def locked(self, player: Player) -> Iterator[None]:
-        """Somebody looks at an account in a transaction, and goes for lunch."""
+        """An operator's transaction holds an account's row for long."""
         connection = psycopg2.connect(self._url)
         try:
             with connection.cursor() as cursor:
@@ -98,7 +98,7 @@ class Database:
 
 @dataclass
 class Batch:
-    """What is accepted while the worker stands still: poison of every kind, and neighbours before and after it."""
+    """Actions accepted while the worker stands still: poison of every kind, and neighbours before and after it."""
 
     unknown: Sent
     wrong: Sent
@@ -145,7 +145,7 @@ def forget_messages(service: Service) -> None:
 
 
 def ring(service: Service, actions: Sequence[Sent]) -> None:
-    """One message for all of them, as of a doorbell that gathered them."""
+    """One message for all of them, as a busy doorbell sends."""
     with make_celery(service.redis_url) as celery:
         Ringer(celery)([UUID(action.id) for action in actions])
 
@@ -178,7 +178,7 @@ def set_aside(fault_service: Service, driver: Driver, start_trial: StartTrial, *
             eventually(lambda: set(statuses(neighbours)), lambda found: found == {"applied"}, NOT_HELD_UP_S)
             failed = [unknown, wrong, unwritable]
             eventually(lambda: set(statuses(failed)), lambda found: found == {"failed"}, NOT_HELD_UP_S)
-            # Whoever comes now is not held up either.
+            # A later player is not held up either.
             newcomer = players[-1]
             send(newcomer, log)
             eventually(lambda: newcomer.score()["score"], lambda score: score == 2, NOT_HELD_UP_S)
@@ -192,7 +192,7 @@ def set_aside(fault_service: Service, driver: Driver, start_trial: StartTrial, *
 
 
 def assert_shown(service: Service, failed: Sequence[Sent], failed_before: float) -> None:
-    """Operators see what was set aside, and that something is stuck."""
+    """Operators see the actions set aside, and that some are stuck."""
     # Workers send their counts every two seconds.
     eventually(lambda: metric(service.url, FAILED, state="failed"), lambda count: count == failed_before + len(failed))
     assert metric(service.url, "scoreboard_unsettled_actions") == 2

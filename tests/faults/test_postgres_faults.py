@@ -46,7 +46,7 @@ class Setting:
         return not servers.postgres.is_running
 
     def terminate_some(self) -> int:
-        """End one backend, whoever's it is and whatever it does; returns how many that were."""
+        """End any one backend, whatever it does; returns how many were ended."""
         with self.admin.connect() as connection:
             return int(connection.execute(_TERMINATE).scalar_one())
 

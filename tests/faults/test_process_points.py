@@ -1,4 +1,4 @@
-"""Processes killed where it would hurt most: held at a named point by the road to their servers, then SIGKILL."""
+"""Processes killed where it would hurt most: a proxy holds them at a named point, then SIGKILL."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _STANDING = sa.text(
 
 
 @dataclass
-class Roads:
-    """A service whose web and worker processes reach each server over a road of their own."""
+class Proxies:
+    """A service whose web and worker processes reach each server over a proxy of their own."""
 
     service: Service
     web_database: TcpProxy
@@ -63,14 +63,14 @@ class Point:
 
     name: str
     process: str
-    stand: Callable[[Roads], tuple[TcpProxy, Word]]
+    stand: Callable[[Proxies], tuple[TcpProxy, Word]]
     # Also played when there are only seconds.
     is_short: bool = True
 
 
-def _script(roads: Roads, name: str) -> bytes:
+def _script(proxies: Proxies, name: str) -> bytes:
     """How a call of this script begins on the wire: its text holds the run of the server."""
-    with redis.Redis.from_url(roads.service.direct_env["REDIS_URL"]) as client:
+    with redis.Redis.from_url(proxies.service.direct_env["REDIS_URL"]) as client:
         source = _with_run(name, str(client.info("server")["run_id"]))
     return hashlib.sha1(source.encode()).hexdigest().encode()  # noqa: S324  # Redis' own name for it
 
@@ -79,65 +79,69 @@ POINTS = (
     Point(
         "before the acceptance",
         "web",
-        lambda roads: (roads.web_database, roads.web_database.hold(b"EXECUTE accept_")),
+        lambda proxies: (proxies.web_database, proxies.web_database.hold(b"EXECUTE accept_")),
         is_short=False,
     ),
     Point(
         "after the acceptance, before its 202",
         "web",
-        lambda roads: (roads.web_database, roads.web_database.lose_answer(b"EXECUTE accept_", is_silent=True)),
+        lambda proxies: (proxies.web_database, proxies.web_database.lose_answer(b"EXECUTE accept_", is_silent=True)),
         is_short=False,
     ),
     Point(
         "after the acceptance, before the message",
         "web",
-        lambda roads: (roads.web_broker, roads.web_broker.hold(queue.SETTLE.encode())),
+        lambda proxies: (proxies.web_broker, proxies.web_broker.hold(queue.SETTLE.encode())),
     ),
-    Point("before the commit of a settlement", "worker", lambda roads: (roads.worker_database, roads.before_commit())),
+    Point(
+        "before the commit of a settlement",
+        "worker",
+        lambda proxies: (proxies.worker_database, proxies.before_commit()),
+    ),
     Point(
         "after the commit, before Redis",
         "worker",
-        lambda roads: (roads.worker_redis, roads.worker_redis.hold(_script(roads, "apply_standings"))),
+        lambda proxies: (proxies.worker_redis, proxies.worker_redis.hold(_script(proxies, "apply_standings"))),
     ),
     Point(
         "after Redis, before the events",
         "worker",
-        lambda roads: (roads.worker_redis, roads.worker_redis.hold(_script(roads, "publish"))),
+        lambda proxies: (proxies.worker_redis, proxies.worker_redis.hold(_script(proxies, "publish"))),
     ),
     Point(
         "after the events, before the note that they are out",
         "worker",
-        lambda roads: (roads.worker_database, roads.worker_database.hold(b"EXECUTE announce_settlement")),
+        lambda proxies: (proxies.worker_database, proxies.worker_database.hold(b"EXECUTE announce_settlement")),
         is_short=False,
     ),
 )
 
 
 @pytest.fixture
-def roads(start_fault_service: Callable[..., Service]) -> Iterator[Roads]:
+def proxies(start_fault_service: Callable[..., Service]) -> Iterator[Proxies]:
     with ExitStack() as closing:
-        roads: list[TcpProxy] = []
+        proxies: list[TcpProxy] = []
         process_env: dict[str, dict[str, str]] = {}
 
         def reroute(env: Mapping[str, str]) -> dict[str, str]:
             database, valkey = env["DATABASE_URL"], env["REDIS_URL"]
-            roads.extend(closing.enter_context(TcpProxy(url)) for url in (database, valkey, database, valkey))
+            proxies.extend(closing.enter_context(TcpProxy(url)) for url in (database, valkey, database, valkey))
             process_env["web"] = {
-                "DATABASE_URL": roads[0].url_for(database),
-                "CELERY_BROKER_URL": roads[1].url_for(valkey),
+                "DATABASE_URL": proxies[0].url_for(database),
+                "CELERY_BROKER_URL": proxies[1].url_for(valkey),
             }
             process_env["worker"] = {
-                "DATABASE_URL": roads[2].url_for(database),
-                "REDIS_URL": roads[3].url_for(valkey),
+                "DATABASE_URL": proxies[2].url_for(database),
+                "REDIS_URL": proxies[3].url_for(valkey),
                 "CELERY_BROKER_URL": valkey,
             }
             return {}
 
         service = start_fault_service(reroute=reroute, process_env=process_env)
-        yield Roads(service, *roads)
+        yield Proxies(service, *proxies)
 
 
-def test_killed_at_named_points(roads: Roads, start_trial: StartTrial, scale: Scale) -> None:
+def test_killed_at_named_points(proxies: Proxies, start_trial: StartTrial, scale: Scale) -> None:
     """At length each point is a row of its own, so that each shows its own time to get well."""
     together: list[list[Point]] = [[point for point in POINTS if point.is_short]]
     for points in scale.pick(together, [[point] for point in POINTS]):
@@ -148,26 +152,26 @@ def test_killed_at_named_points(roads: Roads, start_trial: StartTrial, scale: Sc
                 "held there by a proxy, then SIGKILL of the children of gunicorn or Celery, or of the whole family",
                 "requests of the killed process are sent again",
             ) as trial,
-            Driver(roads.service) as driver,
-            Crowd(roads.service) as crowd,
+            Driver(proxies.service) as driver,
+            Crowd(proxies.service) as crowd,
         ):
             for number in range(scale.pick(1, 4)):
                 crowd.resume()
                 for point in points:
                     crowd.wait_for_answers(10)
-                    kill_at(roads, driver, point, whole_family=number % 2 == 1)
+                    kill_at(proxies, driver, point, whole_family=number % 2 == 1)
                     trial.hit()
                 crowd.wait_for_answers(10)
-                trial.count(roads.service, crowd)
+                trial.count(proxies.service, crowd)
 
 
-def kill_at(roads: Roads, driver: Driver, point: Point, *, whole_family: bool) -> None:
-    road, word = point.stand(roads)
+def kill_at(proxies: Proxies, driver: Driver, point: Point, *, whole_family: bool) -> None:
+    proxy, word = point.stand(proxies)
     word.wait(_ARRIVE_S)
     if whole_family:
         driver.kill_family(point.process)
     else:
         driver.kill_children(point.process)
     # What was held dies with its connection: let through now, it would be done after all.
-    road.reset()
-    road.heal()
+    proxy.reset()
+    proxy.heal()

@@ -48,7 +48,7 @@ def kinds(answers: Sequence[Answer]) -> Counter[tuple[int, str]]:
 
 
 def sent(log: Log, action: Json, account: Account) -> None:
-    """Note that somebody completes this action."""
+    """Note a completion of this action."""
     log.sent(log.attempt(action["actionId"], account.id, account.token))
 
 
@@ -93,7 +93,7 @@ def test_one_token_is_consumed_once(
             sent(log, again, account)
             same = shots(account, [completion(again)] * AT_ONCE)
             answers = fire(fault_service, driver, same)
-            # Whoever comes last may find it settled.
+            # The last one may find it settled.
             assert {answer.status for answer in answers} <= {200, 202}
             acknowledge(log, again, answers)
             trial.hit(2)

@@ -27,19 +27,19 @@ BOARD_KEYS = ("standings", "players", "version", "versions", "whole")
 
 
 @pytest.fixture(scope="module")
-def road() -> list[TcpProxy]:
+def proxies() -> list[TcpProxy]:
     """Holds the proxy between the service and its Redis, once there is one."""
     return []
 
 
 @pytest.fixture(scope="module")
-def service(fault_servers: LocalServers, road: list[TcpProxy]) -> Iterator[Service]:
+def service(fault_servers: LocalServers, proxies: list[TcpProxy]) -> Iterator[Service]:
     """A service that reaches its Redis through a proxy; the count asks past it."""
     with ExitStack() as closing:
 
         def reroute(direct: Mapping[str, str]) -> Mapping[str, str]:
-            road.append(closing.enter_context(TcpProxy(direct["REDIS_URL"])))
-            return {"REDIS_URL": road[0].url_for(direct["REDIS_URL"])}
+            proxies.append(closing.enter_context(TcpProxy(direct["REDIS_URL"])))
+            return {"REDIS_URL": proxies[0].url_for(direct["REDIS_URL"])}
 
         service = closing.enter_context(rerouted_service(fault_servers, {}, reroute=reroute))
         closing.callback(end_at_once, service)
@@ -126,7 +126,7 @@ def test_frozen(service: Service, start_trial: StartTrial, scale: Scale) -> None
 
 
 def test_an_older_copy_takes_over(
-    service: Service, road: list[TcpProxy], valkey: redis.Redis, start_trial: StartTrial, scale: Scale
+    service: Service, proxies: list[TcpProxy], valkey: redis.Redis, start_trial: StartTrial, scale: Scale
 ) -> None:
     """A failover to a replica that has fallen behind: it knows older scores, queue, limits and events."""
     password = valkey.connection_pool.connection_kwargs["password"]
@@ -144,7 +144,7 @@ def test_an_older_copy_takes_over(
             spare = closing.enter_context(copy_of(service.direct_env["REDIS_URL"], password))
             # What the copy will not know of.
             crowd.wait_for_answers(4 * SOME)
-            road[0].redirect(spare)
+            proxies[0].redirect(spare)
             trial.hit()
             service.direct_env["REDIS_URL"] = spare
             assert_only_grows(service, crowd)
@@ -153,7 +153,7 @@ def test_an_older_copy_takes_over(
         crowd.pause()
         valkey.flushall()
         service.direct_env["REDIS_URL"] = f"redis://:{password}@127.0.0.1:{service.servers.valkey.port}/0"
-        road[0].redirect(service.direct_env["REDIS_URL"])
+        proxies[0].redirect(service.direct_env["REDIS_URL"])
         trial.hit()
         trial.count(service, crowd)
 

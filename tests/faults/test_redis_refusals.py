@@ -106,7 +106,7 @@ def unsaved(operator: Any) -> Iterator[None]:
 
 @contextmanager
 def busy(operator: Any) -> Iterator[None]:
-    """Somebody's script takes its time."""
+    """A slow script of another client."""
     with setting(operator, busy_reply_threshold=50):
         port = operator.connection_pool.connection_kwargs["port"]
         other = redis.Redis(port=port, username="operator", password="any", socket_timeout=120)
@@ -172,7 +172,7 @@ def parts_of(service: Service) -> Json:
 
 
 def accept(service: Service, player: Player) -> list[str]:
-    """Two completions that nobody can settle now; each is acknowledged."""
+    """Two completions that can't be settled now; each is acknowledged."""
     actions = [player.request_action() for _ in range(2)]
     for action, wait_s in zip(actions, (None, 1), strict=True):
         assert player.complete(action, wait_s).status_code in (200, 202)

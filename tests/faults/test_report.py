@@ -1,4 +1,4 @@
-"""The table keeps what was measured, and only that."""
+"""The table keeps the measurements, and only those."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers that are slow, frozen, killed or ten thousand at once: nobody else notices, and nothing is left of them."""
+"""Readers slow, frozen, killed or ten thousand at once: no other reader notices, and nothing is left of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STREAMS = "scoreboard_streams"
 POINTS = 4
 # What a round may bring, and how long it has to take.
 ROUND, ROUND_S = 100, 2.1
-# From a point's acknowledgement to the board that shows it: half a second of gathering and coalescing, and busy cores.
+# From a point's acknowledgement to the board that shows it: half a second of doorbell and coalescing, and busy cores.
 SHOWN_WITHIN_S = 3.0
 # A message of everybody's; so many are more than what the kernel holds for one reader.
 NOTICE = "x" * 4_000

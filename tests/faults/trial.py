@@ -1,4 +1,4 @@
-"""One scenario: what is done, how often, and the count after it."""
+"""One scenario: its action, the number of times, and the count after it."""
 
 from __future__ import annotations
 

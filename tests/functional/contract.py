@@ -105,7 +105,7 @@ class Contract:
         )
 
     def problems(self, schema: Schema, value: object) -> list[str]:
-        """What is wrong with a value by a schema of this document."""
+        """The problem of a value by a schema of this document."""
         # The references of the schema point into the document, so it stands at its root.
         validator = Draft202012Validator({**schema, "components": self.document["components"]})
         return [f"{error.json_path} {error.message[:200]}" for error in validator.iter_errors(value)]
@@ -142,7 +142,7 @@ def _general_problems(response: httpx.Response) -> Iterator[str]:
 
 
 def _error_code(response: httpx.Response) -> str | None:
-    """The code of an error body, None where it is none."""
+    """The code of an error body, None for any other body."""
     try:
         return str(response.json()["error"]["code"])
     except (ValueError, KeyError, TypeError):

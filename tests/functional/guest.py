@@ -1,4 +1,4 @@
-"""A page of somebody's that uses ``scoreboard.js``, as tests drive it."""
+"""A page of another site that uses ``scoreboard.js``, as tests drive it."""
 
 from __future__ import annotations
 

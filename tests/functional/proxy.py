@@ -1,4 +1,4 @@
-"""A reverse proxy of the test's own: the road between a browser and the service, which the test can break."""
+"""A reverse proxy between a browser and the service, whose connections the test can break."""
 
 from __future__ import annotations
 

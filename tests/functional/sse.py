@@ -40,7 +40,7 @@ class SseEvent:
 
 
 class SseError(AssertionError):
-    """The stream broke the rules, ended, or did not bring what was waited for."""
+    """The stream broke the rules, ended, or did not bring the expected event."""
 
 
 class SseRefused(SseError):
@@ -168,7 +168,7 @@ class SseClient:
         return self._parser.retry_ms
 
     def named(self, *names: str) -> list[SseEvent]:
-        """What has come so far under these event names."""
+        """The events so far under these names."""
         with self._changed:
             return [event for event in self.events if event.event in names]
 

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is a clear refusal, never a failure, and nothing has changed."""
+"""Bad input of every kind gets a clear refusal, never a failure, and changes nothing."""
 
 from __future__ import annotations
 

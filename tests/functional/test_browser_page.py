@@ -33,7 +33,7 @@ BACK_WITHIN_S = 30.0
 
 @dataclass(frozen=True)
 class Site:
-    """A site of somebody else's: one page, under two names of this machine, which are two origins."""
+    """Another site: one page, under two names of this machine, which are two origins."""
 
     port: int
 

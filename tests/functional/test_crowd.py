@@ -1,4 +1,4 @@
-"""A class at one address, with the limits as they come: 300 watch, 60 play, and everybody is served.
+"""A class at one address, with the limits as they come: 300 watch, 60 play, and all are served.
 
 The calls are those that the page at ``/`` makes. What counts per player goes at its own pace; what counts for the
 address, which is what a crowd shares, comes as often in these seconds as it does in ten minutes. With ``--long``

@@ -89,7 +89,7 @@ def assert_alive(stream: SseClient) -> None:
 
 @dataclass
 class Outage:
-    """Redis is away; what was shown of a player before."""
+    """Redis is down; the player's data from before."""
 
     player: Player
     shown: Json

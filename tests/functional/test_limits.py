@@ -455,7 +455,7 @@ def test_who_comes_back_with_a_recent_id_does_not_count_as_opening(limited: Serv
 
 
 def test_only_the_trusted_proxys_own_word_counts(limited: Service, player: Player, address: str) -> None:
-    """With one proxy the last entry is its own; whatever stands before it was the caller's invention."""
+    """With one proxy the last entry is its own; all entries before it are the caller's invention."""
     answers = [login_from(limited.url, f"192.0.2.{number}, {address}", player.username) for number in range(6)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
 

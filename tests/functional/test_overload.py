@@ -1,4 +1,4 @@
-"""More than the service can do: the excess is told to come back, and what was accepted is done."""
+"""More load than the service can take: the excess gets 503, and accepted actions are settled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web process remembers who calls and lets Postgres check it with what it writes: nobody gains by that."""
+"""A web process caches callers, and Postgres rechecks them with each write: no caller gains rights by it."""
 
 from __future__ import annotations
 

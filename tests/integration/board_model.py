@@ -22,7 +22,7 @@ class Moved(NamedTuple):
 
 
 def ordered(standings: Iterable[Standing]) -> list[Standing]:
-    """Who is on the board: score descending, then who reached it first, then id."""
+    """The players on the board: score descending, then who reached it first, then id."""
     shown = [each for each in standings if each.is_visible]
     # Three stable sorts, the least first, so that no key has to be turned round.
     shown.sort(key=lambda each: each.user_id.bytes)
@@ -52,7 +52,7 @@ def around(all_rows: list[Row], user_id: UUID, radius: int) -> list[Row]:
 
 @dataclass
 class BoardModel:
-    """The board in Redis: what has been written there since it was emptied, and whether it may be served."""
+    """The board in Redis: the writes since it was emptied, and whether it may be served."""
 
     is_whole: bool = False
     newest: dict[UUID, Standing] = field(default_factory=dict)

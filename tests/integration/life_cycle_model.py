@@ -46,7 +46,7 @@ LEVEL_TIMES = {"easy": (1_000, 6_000, 24_000), "medium": (2_000, 14_000, 48_000)
 
 @dataclass(eq=False)
 class Action:
-    """One action and what has become of it."""
+    """One action and its outcome."""
 
     id: UUID
     player: Player
@@ -85,7 +85,7 @@ class Action:
 
     @property
     def is_told(self) -> bool:
-        """Whether its owner may know what came of it: of a score not before its ranks hold."""
+        """Whether its owner may know the outcome: that of a score not before its ranks are set."""
         return self.state != "applied" or (self.settlement is not None and self.settlement.is_ranked)
 
     @property
@@ -238,7 +238,7 @@ class Life:
         return self.settlements[-1]
 
     def settle_one(self, action: Action) -> None:
-        """What comes of an accepted action, upon what is there."""
+        """The outcome of an accepted action, given the present state."""
         action.state, action.reason = self._verdict(action)
         if action.state != "applied":
             return
@@ -285,7 +285,7 @@ class Life:
         settlement.is_announced = True
 
     def rank_by_postgres(self, settlement: Settlement, *, by_sweep: bool = False) -> None:
-        """Redis doesn't know them: the places among all others now. A sweep doesn't know what was before."""
+        """Redis doesn't know them: the ranks among all others now. A sweep doesn't know the previous ones."""
         if settlement.is_ranked:
             return
         for action in settlement.actions:

@@ -289,7 +289,7 @@ class IntakeSteps(PlayerSteps):
 
     @rule(action=actions)
     def complete_without_reply(self, action: Action) -> None:
-        """Postgres commits and the connection breaks: nobody is told, and the same call may be made again."""
+        """Postgres commits and the connection breaks: no answer comes, and the same call may be made again."""
         intake = Intake(MuteDatabase(self.database.primary), max_open=MAX_OPEN)
         completion, began = self._completion(action, 3_000, 7), datetime.now(UTC)
         outcome = self._accept(action, completion, action.player.caller, intake)
@@ -344,7 +344,7 @@ class IntakeSteps(PlayerSteps):
         action.state, action.completion = "accepted", completion
 
     def _check_refusal(self, action: Action, completion: Completion, outcome: object) -> None:
-        """What whoever completes an action that isn't open any more is told."""
+        """The answer to a completion of an action that isn't open any more."""
         if action.state in ("issued", "expired"):
             assert isinstance(outcome, errors.ActionTokenExpired), outcome
             SEEN["late"] += 1

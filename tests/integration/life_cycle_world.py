@@ -32,7 +32,7 @@ from tests.integration.life_cycle_model import RETIRED
 
 # Longer than any example takes.
 SESSION_S = 3_600
-# Nobody listens there: what Redis looks like while it is down.
+# No server listens there: as Redis while it is down.
 NOBODY = make_client("redis://127.0.0.1:1/0")
 _ACTION = [
     actions.c[name]

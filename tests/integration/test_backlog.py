@@ -1,4 +1,4 @@
-"""A backlog is settled in large batches, shared by those who settle, whatever is wrong with one of its rows."""
+"""A backlog is settled in large batches, shared by the workers, also with a bad row among them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beat ends when it is told to, whatever it is doing."""
+"""Beat ends when it is told to, at any moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker's road to its messages, on a Redis that falls silent."""
+"""A worker's transport of messages, on a Redis that falls silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hub on a real Redis: nothing missed, nothing twice, nothing backwards, whatever happens to Redis."""
+"""The hub on a real Redis: nothing missed, doubled or backwards, also through faults of Redis."""
 
 from __future__ import annotations
 

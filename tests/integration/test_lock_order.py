@@ -1,4 +1,4 @@
-"""Players are locked in the order of their ids, whatever the planner does: so two settlers never wait in a ring."""
+"""Players are locked in the order of their ids, under every plan: so two settlers never deadlock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scoreboard.store.tables import users
 from tests.integration.conftest import add_user
 
 PLAYERS = 6
-# Long enough for a machine with other work to do; who waits in a ring waits for ever.
+# Long enough for a machine with other work to do; a deadlock would last for ever.
 WAIT_S = 20.0
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 # Without an index players are found in the order in which they were written, here from the last to the first.

@@ -1,4 +1,4 @@
-"""Accepting, and issuing what comes next, in one statement: one at most, and never to the completion's harm."""
+"""Accepting, and issuing the next action, in one statement: one at most, and never to the completion's harm."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_what_postgres_cannot_issue_does_not_harm_the_completion_or_its_neighbou
 
 @contextmanager
 def locked_slots(database: Database, user_id: UUID) -> Iterator[None]:
-    """Somebody holds the lock of this player's open actions, as a frozen process would."""
+    """Hold the lock of this player's open actions, as a frozen process would."""
     with database.write() as connection:
         lock = sa.text("SELECT pg_advisory_xact_lock(:key)")
         connection.execute(lock, {"key": intake._lock_key(user_id)})

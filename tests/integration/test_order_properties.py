@@ -74,7 +74,7 @@ boards = st.lists(standings, min_size=1, max_size=25, unique_by=lambda each: eac
 
 
 def write(database: Database, everyone: Sequence[Standing]) -> None:
-    """Players with these standings, and nobody else; every other one who is hidden is so by a ban."""
+    """Players with these standings, and no others; every other one who is hidden is so by a ban."""
     with database.write() as connection:
         connection.execute(sa.delete(standing_outbox))
         connection.execute(sa.delete(users))

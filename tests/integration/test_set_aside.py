@@ -28,7 +28,7 @@ def states(settled: list[Settled]) -> dict[UUID, State]:
 
 @contextmanager
 def held(database: Database, user_id: UUID) -> Iterator[None]:
-    """Somebody else has this player's row, for as long as they like."""
+    """Another session holds this player's row, without a bound."""
     with database.write() as connection:
         connection.execute(sa.text("SELECT 1 FROM users WHERE id = :id FOR UPDATE"), {"id": user_id})
         yield

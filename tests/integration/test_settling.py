@@ -1,4 +1,4 @@
-"""Settling on a real Postgres: once, in any order, whatever is wrong with a neighbour."""
+"""Settling on a real Postgres: once, in any order, also beside a bad neighbour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens that nobody should accept, made with and without the service's own keys."""
+"""Tokens that must be refused, made with and without the service's own keys."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _raw_claim(name: str, raw: str) -> Make:
 
 
 def _headed(**header: object) -> Make:
-    """Signed with nobody's key, under a header that says where to find another."""
+    """Signed with a foreign key, under a header that says where to find it."""
     return lambda _, claims: hs256(claims, "", **header)
 
 

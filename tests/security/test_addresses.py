@@ -1,4 +1,4 @@
-"""Who is calling from where: what headers say counts as far as the configured proxies vouch for it, and no further."""
+"""The client's address: headers count as far as the configured proxies vouch for them, and no further."""
 
 from __future__ import annotations
 

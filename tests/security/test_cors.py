@@ -1,4 +1,4 @@
-"""Other sites: named ones may read answers with tokens, nobody may with cookies, and no look-alike gets in."""
+"""Other sites: named ones may read answers with tokens, none may with cookies, and no look-alike gets in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every answer says to the browser, whoever gives it: pages, JSON, errors, files, streams, the server itself."""
+"""The headers of every answer, by all that answer: pages, JSON, errors, files, streams, the server itself."""
 
 from __future__ import annotations
 

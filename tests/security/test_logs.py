@@ -1,4 +1,4 @@
-"""What is in the log: one JSON object a line whatever is sent, nothing that a terminal obeys, and no secret."""
+"""The log: one JSON object a line for any input, nothing that a terminal obeys, and no secret."""
 
 from __future__ import annotations
 

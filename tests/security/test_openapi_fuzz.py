@@ -1,4 +1,4 @@
-"""The service's own description against the service: whatever is sent by whomever, the answer is one it describes.
+"""The service against its own description: to any input of any caller, the answer is one it describes.
 
 schemathesis makes requests that fit the description and requests that don't; each goes out with the credential
 of a caller of some kind. A few hundred of them here, many thousands with ``--long``.

@@ -117,7 +117,7 @@ def test_the_service_calls_nobody() -> None:
 
 
 def test_the_broker_takes_json_only() -> None:
-    """A pickled message would be a program of whoever writes to Redis."""
+    """A pickled message would run a program of anyone with write access to Redis."""
     celery = make_celery("redis://127.0.0.1:1/0")
     assert list(celery.conf.accept_content) == ["json"]
     assert celery.conf.task_serializer == "json"

@@ -1,4 +1,4 @@
-"""Every way in × every kind of caller: who may is written down here, and nobody else may."""
+"""Every way in × every kind of caller: those allowed are written down here, all others are refused."""
 
 from __future__ import annotations
 

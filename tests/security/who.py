@@ -1,4 +1,4 @@
-"""Who may go through which door, written down by hand: the code says it once more, and the two are compared."""
+"""The access to each operation, written down by hand and compared with the code."""
 
 from __future__ import annotations
 

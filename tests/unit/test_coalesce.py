@@ -1,4 +1,4 @@
-"""Those who ask at about the same time share one question, and nobody gets another's answer."""
+"""Requests at about the same time share one query, and none gets another's answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doorbell's messages: at once when nothing waits, gathered when something does, never too many."""
+"""The doorbell's messages: at once when none waits, many ids in one when some do, never too many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may import whom. Nothing points back up, and nobody but config.py reads the environment."""
+"""The layers' imports: nothing points back up, and only config.py reads the environment."""
 
 from __future__ import annotations
 

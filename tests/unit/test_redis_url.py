@@ -1,4 +1,4 @@
-"""Redis URLs: what redis-py understands works for every client, and what nobody understands is one clear line."""
+"""Redis URLs: all that redis-py understands works for every client, and an invalid one is one clear line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request's head: the environ it becomes, in whatever pieces it comes, and never one that gunicorn refuses."""
+"""A request's head: the environ made of it, in pieces of any size, and never one that gunicorn refuses."""
 
 from __future__ import annotations
 

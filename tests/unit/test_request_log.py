@@ -1,4 +1,4 @@
-"""The log of requests: whole lines, soon, and only where somebody wants them."""
+"""The log of requests: whole lines, soon, and only at a level that asks for them."""
 
 from __future__ import annotations
 

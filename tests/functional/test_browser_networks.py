@@ -1,4 +1,4 @@
-"""The page on bad roads: a proxy that holds streams back, a network that was gone."""
+"""The page on bad networks: a proxy that holds streams back, a network that was gone."""
 
 from __future__ import annotations
 
