@@ -352,7 +352,8 @@ def fernet_forgeries(cast: Cast, good: str) -> dict[str, str]:
         "cut": base64.urlsafe_b64encode(raw[:-16]).decode(),
         "a bit turned": base64.urlsafe_b64encode(raw[:-1] + bytes([raw[-1] ^ 1])).decode(),
         "another version": base64.urlsafe_b64encode(b"\x81" + raw[1:]).decode(),
-        "another time": base64.urlsafe_b64encode(raw[:1] + bytes(8) + raw[9:]).decode(),
+        # Of an action token the time is 0.
+        "another time": base64.urlsafe_b64encode(raw[:1] + b"\1" * 8 + raw[9:]).decode(),
         "doubled": good + good,
         "an access token": cast.victim.access_token,
         "a refresh token": cast.victim.refresh_token,
