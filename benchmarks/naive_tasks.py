@@ -15,7 +15,7 @@ from config import Settings
 from scoreboard.domain import ledger
 from scoreboard.domain.actions import ActionType, State, points_for, time_at
 from scoreboard.domain.ledger import LedgerEntry
-from scoreboard.domain.rules import BURST_WINDOW, Completion, Consequence, History, Verdict, judge
+from scoreboard.domain.rules import BURST_WINDOW, CompletedAction, Consequence, History, Verdict, judge
 from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
 from scoreboard.store.signals import SignalRow, record
 from scoreboard.store.tables import actions, audit_log, score_history, users
@@ -82,8 +82,8 @@ def _judge(connection: sa.Connection, catalogue: Catalogue, action: sa.Row[Any])
     return judge(_completion(known, action), history)
 
 
-def _completion(known: ActionType, action: sa.Row[Any]) -> Completion:
-    return Completion(
+def _completion(known: ActionType, action: sa.Row[Any]) -> CompletedAction:
+    return CompletedAction(
         action.issued_at,
         action.accepted_at,
         action.completion_time_ms,

@@ -48,7 +48,7 @@ _RISK = {Severity.LOW: 0.1, Severity.MEDIUM: 0.3, Severity.HIGH: 0.6, Severity.C
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class CompletedAction:
     """A completed action as rules see it. Times are those of issue and acceptance, or as a game server states them."""
 
     issued_at: datetime
@@ -80,7 +80,7 @@ class Rule:
     severity: Severity
     mode: Mode
     consequence: Consequence
-    check: Callable[[Completion, History], Evidence | None]
+    check: Callable[[CompletedAction, History], Evidence | None]
     # The part of the evidence that the player is told.
     explain: Callable[[Evidence], Mapping[str, object]] | None = None
 
@@ -103,7 +103,7 @@ class Verdict:
     details: Mapping[str, object] | None = None
 
 
-def check_clock_mismatch(completion: Completion, _history: History) -> Evidence | None:
+def check_clock_mismatch(completion: CompletedAction, _history: History) -> Evidence | None:
     """The client claims more time than has passed on the server."""
     excess = completion.claimed_ms - completion.elapsed_ms
     if excess <= CLOCK_TOLERANCE_MS:
@@ -111,7 +111,7 @@ def check_clock_mismatch(completion: Completion, _history: History) -> Evidence 
     return {"claimedMs": completion.claimed_ms, "elapsedMs": completion.elapsed_ms, "toleranceMs": CLOCK_TOLERANCE_MS}
 
 
-def check_completion_time(completion: Completion, _history: History) -> Evidence | None:
+def check_completion_time(completion: CompletedAction, _history: History) -> Evidence | None:
     """The time between issue and completion, or the claim, is outside the action type's bounds."""
     low, high = completion.min_time_ms, completion.max_time_ms
     if low <= completion.elapsed_ms <= high and low <= completion.claimed_ms <= high:
@@ -119,7 +119,7 @@ def check_completion_time(completion: Completion, _history: History) -> Evidence
     return {"claimedMs": completion.claimed_ms, "elapsedMs": completion.elapsed_ms, "minMs": low, "maxMs": high}
 
 
-def check_burst(completion: Completion, history: History) -> Evidence | None:
+def check_burst(completion: CompletedAction, history: History) -> Evidence | None:
     """More than eight completions within ten seconds, this one included."""
     if len(history.completed_at) <= BURST_MAXIMUM:
         return None
@@ -178,7 +178,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def judge(completion: Completion, history: History, rules: Sequence[Rule] = RULES) -> Verdict:
+def judge(completion: CompletedAction, history: History, rules: Sequence[Rule] = RULES) -> Verdict:
     """Run the rules; the hardest consequence among enforced ones decides, the first listed among equals."""
     signals = []
     decisive: Signal | None = None

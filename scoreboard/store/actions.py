@@ -86,7 +86,7 @@ def get_actions(connection: sa.Connection, action_ids: Sequence[UUID]) -> list[A
     return [_action(row) for row in connection.execute(_SELECT.where(actions.c.id.in_(action_ids)))]
 
 
-class Outcome(NamedTuple):
+class ActionOutcome(NamedTuple):
     """What settling decided about one action; the score fields are None unless applied."""
 
     action_id: UUID

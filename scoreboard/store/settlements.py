@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from scoreboard.domain.accounts import Status
 from scoreboard.domain.ledger import LedgerEntry
-from scoreboard.store.actions import Outcome
+from scoreboard.store.actions import ActionOutcome
 from scoreboard.store.prepared import Prepared, array, text_array, uuid_array
 from scoreboard.store.statements import Statement
 from scoreboard.store.transactions import bound_lock_wait
@@ -77,7 +77,7 @@ class Judged(NamedTuple):
     """An action's outcome, and its ledger entry if it was applied."""
 
     action: AcceptedAction
-    outcome: Outcome
+    outcome: ActionOutcome
     entry: LedgerEntry | None
 
 

@@ -24,7 +24,7 @@ from scoreboard.live.stream.subscriptions import Subscription
 from scoreboard.local import LocalServers
 from scoreboard.services.actions.outcomes import outcome_json
 from scoreboard.services.boards.publish import entries_after
-from scoreboard.store.actions import Outcome
+from scoreboard.store.actions import ActionOutcome
 from scoreboard.wire.encoding import to_json
 from scoreboard.wire.events import Event, UpdatedUser
 from tests.functional.client import eventually
@@ -287,7 +287,7 @@ def test_sessions_that_end_while_redis_loses_the_message_are_noticed(setting: Se
 
 def test_a_waiting_request_is_told_the_outcome(setting: Setting) -> None:
     action_id = uuid4()
-    outcome = outcome_json(Outcome(action_id, State.HELD, "BURST", 0.6), None, None)
+    outcome = outcome_json(ActionOutcome(action_id, State.HELD, "BURST", 0.6), None, None)
     with setting.hub().expect(action_id) as expectation:
         setting.events.publish([for_user(uuid4(), [Event("action:result", {})], action_id=action_id, outcome=outcome)])
         assert expectation.wait(WAIT_S) == orjson.loads(to_json(outcome))

@@ -10,10 +10,10 @@ import pytest
 
 from scoreboard.domain.actions import State
 from scoreboard.services.actions.outcomes import outcome_json, outcome_of
-from scoreboard.store.actions import Action, Outcome
+from scoreboard.store.actions import Action, ActionOutcome
 
 ACTION_ID = UUID(int=1)
-APPLIED = Outcome(ACTION_ID, State.APPLIED, None, 0.0, 10, 20, 30, 4)
+APPLIED = ActionOutcome(ACTION_ID, State.APPLIED, None, 0.0, 10, 20, 30, 4)
 
 
 def test_an_applied_outcome_tells_score_and_rank() -> None:
@@ -43,7 +43,7 @@ def test_a_positive_rank_change_is_up(previous: int | None, rank: int | None, ch
 
 @pytest.mark.parametrize("state", [State.HELD, State.REJECTED, State.FAILED])
 def test_any_other_outcome_tells_no_score_and_no_rank(state: State) -> None:
-    told: dict[str, object] = {**outcome_json(Outcome(ACTION_ID, state, "BURST", 0.6), 5, 2)}
+    told: dict[str, object] = {**outcome_json(ActionOutcome(ACTION_ID, state, "BURST", 0.6), 5, 2)}
     assert (told.pop("actionId"), told.pop("status"), told.pop("reason")) == (ACTION_ID, state, "BURST")
     assert set(told.values()) == {None}
     assert told.pop("reasonDetails") is None

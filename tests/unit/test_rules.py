@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scoreboard.domain.rules import (
     RULES,
-    Completion,
+    CompletedAction,
     Consequence,
     Evidence,
     History,
@@ -29,8 +29,12 @@ MS = timedelta(milliseconds=1)
 US = timedelta(microseconds=1)
 
 
-def completion(elapsed_ms: float = 5_000, claimed_ms: int = 5_000, low: int = 1_000, high: int = 300_000) -> Completion:
-    return Completion(ISSUED, ISSUED + elapsed_ms * MS, claimed_ms, low, high)
+def completion(
+    elapsed_ms: float = 5_000, claimed_ms: int = 5_000, low: int = 1_000, high: int = 300_000
+) -> CompletedAction:
+    elapsed_ms: float = 5_000, claimed_ms: int = 5_000, low: int = 1_000, high: int = 300_000
+) -> CompletedAction:
+    return CompletedAction(ISSUED, ISSUED + elapsed_ms * MS, claimed_ms, low, high)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,7 @@ def completion(elapsed_ms: float = 5_000, claimed_ms: int = 5_000, low: int = 1_
     [(timedelta(), 0), (999 * US, 0), (MS, 1), (2 * MS - US, 1), (timedelta(days=30) + MS, 2_592_000_001)],
 )
 def test_elapsed_time_is_whole_milliseconds(elapsed: timedelta, milliseconds: int) -> None:
-    assert Completion(ISSUED, ISSUED + elapsed, 0, 0, 1).elapsed_ms == milliseconds
+    assert CompletedAction(ISSUED, ISSUED + elapsed, 0, 0, 1).elapsed_ms == milliseconds
 
 
 @pytest.mark.parametrize("claimed_ms", [0, 4_999, 5_000, 6_999, 7_000])
@@ -122,7 +126,7 @@ def test_an_honest_completion_has_no_risk() -> None:
     ],
 )
 def test_the_reason_is_that_of_the_contract(
-    given_completion: Completion, history: History, consequence: Consequence, reason: str
+    given_completion: CompletedAction, history: History, consequence: Consequence, reason: str
 ) -> None:
     verdict = judge(given_completion, history)
     assert (verdict.consequence, verdict.reason) == (consequence, reason)
@@ -136,11 +140,11 @@ def test_the_rules_in_force_are_enforced_and_named_apart() -> None:
     }
 
 
-def triggered(_completion: Completion, _history: History) -> Evidence:
+def triggered(_completion: CompletedAction, _history: History) -> Evidence:
     return {"seen": 1}
 
 
-def quiet(_completion: Completion, _history: History) -> None:
+def quiet(_completion: CompletedAction, _history: History) -> None:
     return None
 
 
@@ -180,7 +184,7 @@ def test_a_rule_in_shadow_is_seen_and_changes_nothing() -> None:
 
 
 def test_a_rule_that_is_off_is_not_run() -> None:
-    def fail(_completion: Completion, _history: History) -> Evidence | None:
+    def fail(_completion: CompletedAction, _history: History) -> Evidence | None:
         raise AssertionError("a rule that is off was run")
 
     off = Rule("off", 1, "OFF", Severity.HIGH, Mode.OFF, Consequence.REJECT, fail)

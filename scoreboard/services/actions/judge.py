@@ -13,10 +13,10 @@ from scoreboard.domain import ledger
 from scoreboard.domain.accounts import Status
 from scoreboard.domain.actions import MAX_SAFE_INTEGER, State, points_for, time_at
 from scoreboard.domain.ledger import LedgerEntry
-from scoreboard.domain.rules import Completion, Consequence, History, Rule, Verdict, judge
+from scoreboard.domain.rules import CompletedAction, Consequence, History, Rule, Verdict, judge
 from scoreboard.domain.standings import Standing
 from scoreboard.services.actions.catalogue import Catalogue
-from scoreboard.store.actions import Outcome
+from scoreboard.store.actions import ActionOutcome
 from scoreboard.store.audit import AuditEvent
 from scoreboard.store.settlements import AcceptedAction, Judged, LockedPlayer, ScoreChange
 from scoreboard.store.signals import SignalRow
@@ -31,7 +31,7 @@ class Settled(NamedTuple):
 
     settlement_id: UUID
     user_id: UUID
-    outcome: Outcome
+    outcome: ActionOutcome
     standing: Standing | None
     # Before it; None for what another process has settled.
     previous: Standing | None = None
@@ -118,7 +118,7 @@ class _PlayerState:
 class Judgement(NamedTuple):
     """What one action comes to: its outcome, and what that adds to ledger, standing, signals and audit log."""
 
-    outcome: Outcome
+    outcome: ActionOutcome
     entry: LedgerEntry | None = None
     previous: Standing | None = None
     standing: Standing | None = None
@@ -128,7 +128,7 @@ class Judgement(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class SettlementBatch:
     """What one transaction writes: actions in order, each with its judgement, and the players that they change."""
 
     settlement_id: UUID
@@ -173,21 +173,21 @@ def judge_actions(
     *,
     catalogue: Catalogue,
     rules: Sequence[Rule],
-) -> Batch:
+) -> SettlementBatch:
     """Judge actions in order, each upon what the one before it made of its player; one that can't be judged fails."""
     players = {player.id: _PlayerState(player) for player in locked}
     judgements = [_judge_or_fail(action, players, catalogue=catalogue, rules=rules) for action in accepted]
     changes = [player.change for player in players.values() if player.is_changed]
-    return Batch(settlement_id, accepted, judgements, changes)
+    return SettlementBatch(settlement_id, accepted, judgements, changes)
 
 
-def fail_actions(settlement_id: UUID, accepted: Sequence[AcceptedAction]) -> Batch:
+def fail_actions(settlement_id: UUID, accepted: Sequence[AcceptedAction]) -> SettlementBatch:
     """Settle actions that can't be written in any other way, for an operator to see."""
-    return Batch(settlement_id, accepted, [_failed(action) for action in accepted])
+    return SettlementBatch(settlement_id, accepted, [_failed(action) for action in accepted])
 
 
 def _failed(action: AcceptedAction) -> Judgement:
-    return Judgement(Outcome(action.id, State.FAILED, reason="INTERNAL_ERROR", risk=None))
+    return Judgement(ActionOutcome(action.id, State.FAILED, reason="INTERNAL_ERROR", risk=None))
 
 
 def _judge_or_fail(
@@ -207,7 +207,7 @@ def _judge(action: AcceptedAction, player: _PlayerState, *, catalogue: Catalogue
         raise LookupError(f"the catalogue has no {action.action_type}")
     if action.played_at is None or action.completion_time_ms is None:
         raise ValueError("accepted without time or claim")
-    completion = Completion(
+    completion = CompletedAction(
         issued_at=action.issued_at,
         completed_at=action.played_at,
         claimed_ms=action.completion_time_ms,
@@ -227,14 +227,14 @@ def _judge(action: AcceptedAction, player: _PlayerState, *, catalogue: Catalogue
 
 def _set_aside(action: AcceptedAction, verdict: Verdict) -> Judgement:
     state = State.HELD if verdict.consequence is Consequence.HOLD else State.REJECTED
-    outcome = Outcome(action.id, state, reason=verdict.reason, risk=verdict.risk, reason_details=verdict.details)
+    outcome = ActionOutcome(action.id, state, reason=verdict.reason, risk=verdict.risk, reason_details=verdict.details)
     return Judgement(outcome)
 
 
 def _apply(action: AcceptedAction, player: _PlayerState, increment: int, risk: float | None) -> Judgement:
     previous = player.standing
     entry = player.apply(action, increment)
-    outcome = Outcome(
+    outcome = ActionOutcome(
         action_id=action.id,
         state=State.APPLIED,
         reason=None,

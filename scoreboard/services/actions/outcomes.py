@@ -5,12 +5,12 @@ from __future__ import annotations
 from uuid import UUID
 
 from scoreboard.domain.actions import State
-from scoreboard.store.actions import Action, Outcome
+from scoreboard.store.actions import Action, ActionOutcome
 from scoreboard.wire.answers import SettledAction
 from scoreboard.wire.events import as_reason_details
 
 
-def outcome_json(outcome: Outcome, previous_rank: int | None, rank: int | None) -> SettledAction:
+def outcome_json(outcome: ActionOutcome, previous_rank: int | None, rank: int | None) -> SettledAction:
     """The outcome as a completion is answered; score and rank fields are None unless applied."""
     is_applied = outcome.state is State.APPLIED
     rank_change = previous_rank - rank if is_applied and previous_rank and rank else None
@@ -30,12 +30,12 @@ def outcome_json(outcome: Outcome, previous_rank: int | None, rank: int | None) 
 
 def accepted_json(action_id: UUID) -> SettledAction:
     """The same of an action that is not settled yet."""
-    return outcome_json(Outcome(action_id, State.ACCEPTED, None, None), None, None)
+    return outcome_json(ActionOutcome(action_id, State.ACCEPTED, None, None), None, None)
 
 
-def outcome_of(action: Action) -> Outcome:
+def outcome_of(action: Action) -> ActionOutcome:
     """A stored action's outcome."""
-    return Outcome(
+    return ActionOutcome(
         action_id=action.id,
         state=action.state,
         reason=action.reason,

@@ -19,7 +19,7 @@ from uuid_utils.compat import uuid7
 
 from scoreboard.domain.rules import AHEAD_MAX, BURST_WINDOW, RULES, Rule
 from scoreboard.services.actions.catalogue import Catalogue
-from scoreboard.services.actions.judge import Batch, Settled, fail_actions, judge_actions
+from scoreboard.services.actions.judge import Settled, SettlementBatch, fail_actions, judge_actions
 from scoreboard.store import audit, settlements, signals
 from scoreboard.store.engine import UNAVAILABLE, Database
 from scoreboard.store.settlements import AcceptedAction, LockedPlayer, PlayersBusyError
@@ -195,7 +195,7 @@ def _with_late_ones(
     return [player._replace(recent=moments.get(player.id, player.recent)) for player in locked]
 
 
-def _write(connection: sa.Connection, batch: Batch) -> list[Settled]:
+def _write(connection: sa.Connection, batch: SettlementBatch) -> list[Settled]:
     if not batch.actions:
         return []
     written = settlements.write_settlement(connection, batch.settlement_id, batch.judged, batch.changes)
