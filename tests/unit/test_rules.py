@@ -32,8 +32,6 @@ US = timedelta(microseconds=1)
 def completion(
     elapsed_ms: float = 5_000, claimed_ms: int = 5_000, low: int = 1_000, high: int = 300_000
 ) -> CompletedAction:
-    elapsed_ms: float = 5_000, claimed_ms: int = 5_000, low: int = 1_000, high: int = 300_000
-) -> CompletedAction:
     return CompletedAction(ISSUED, ISSUED + elapsed_ms * MS, claimed_ms, low, high)
 
 
