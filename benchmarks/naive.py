@@ -35,7 +35,7 @@ from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
 from scoreboard.services.actions.tokens import token_hash
 from scoreboard.store.tables import actions, sessions, users
 from scoreboard.web.api.requests import ActionCompletion, ActionRequest
-from scoreboard.web.door.callers import AUDIENCE, ISSUER
+from scoreboard.web.door.tokens import AUDIENCE, ISSUER
 
 
 def create_app() -> Flask:

@@ -57,8 +57,14 @@ class InvalidToken(ScoreboardError):
 
 
 class TokenExpired(ScoreboardError):
+    """``subject`` is the account of a token that was good until lately; it is not shown."""
+
     code = "TOKEN_EXPIRED"
     message = "The token has expired."
+
+    def __init__(self, subject: str | None = None) -> None:
+        super().__init__()
+        self.subject = subject
 
 
 class InsufficientPermissions(ScoreboardError):

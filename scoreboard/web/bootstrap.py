@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import redis
 from celery import Celery
-from flask import current_app, request
+from flask import current_app
 from gevent import monkey
 from gevent.socket import wait_read, wait_write
 from gevent.threadpool import ThreadPool
@@ -42,14 +42,15 @@ from scoreboard.store.clock import DatabaseClock
 from scoreboard.store.engine import REQUEST_STATEMENT_S, Database, make_engine
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.timeouts import give_up_on_silence
+from scoreboard.web.door.callers import Callers
+from scoreboard.web.door.enter import Door
 from scoreboard.web.door.late_limits import LateLimits
-from scoreboard.web.door.request_log import steady_headers
-from scoreboard.web.door.verified_tokens import VerifiedTokens
+from scoreboard.web.door.rate_limits import Limits, make_limits
+from scoreboard.web.door.subject import Subjects
+from scoreboard.web.door.tokens import Tokens
 from scoreboard.web.server.admission import Admission
 from scoreboard.web.server.greenlet_parking import GreenletParking
-
-if TYPE_CHECKING:
-    from scoreboard.web.door.operation import Operation
+from scoreboard.web.server.security_headers import steady_headers
 
 EXTENSION = "scoreboard"
 # Argon2 fills a core; as many threads as the small machine has cores.
@@ -76,7 +77,8 @@ class Components:
     action_completion: ActionCompletion
     batch_completion: BatchCompletion
     late_limits: LateLimits
-    verified: VerifiedTokens
+    door: Door
+    access_tokens: Tokens
     hub: Hub
     stream_slots: StreamSlots
     doorbell: Doorbell
@@ -84,6 +86,11 @@ class Components:
     tokens: TokenBox
     shared_counts: SharedCounts
     board_watch: BoardWatch = field(default_factory=BoardWatch)
+
+    @property
+    def limits(self) -> Limits:
+        """Those that ``enter`` counts; for what is to be counted beside the operation itself."""
+        return self.door.limits
 
     def broker_length(self) -> int:
         return probe_broker(self.celery)
@@ -115,6 +122,7 @@ def build_components(settings: Settings) -> Components:
     following = FollowingActions(database, intake, catalogue, tokens, callers, clock, settings.action_token_ttl_s)
     hub = _make_hub(settings, database, board)
     doorbell = Doorbell(Ringer(celery), metrics.DEGRADED.labels("broker", "doorbell").inc)
+    access_tokens = Tokens(settings, clock)
     return Components(
         settings=settings,
         admission=admission,
@@ -127,7 +135,8 @@ def build_components(settings: Settings) -> Components:
         events=events,
         board=board,
         callers=callers,
-        verified=VerifiedTokens(),
+        door=_make_door(settings, clock=clock, callers=callers, hub=hub, tickets=tokens, access_tokens=access_tokens),
+        access_tokens=access_tokens,
         intake=intake,
         action_completion=ActionCompletion(following, doorbell, hub, admission.pause),
         batch_completion=BatchCompletion(database, BatchIntake(database), catalogue, hub, doorbell, admission.pause),
@@ -151,9 +160,21 @@ def current_components() -> Components:
     return cast(Components, current_app.extensions[EXTENSION])
 
 
-def current_operation() -> Operation | None:
-    """What this request's view was declared as; None for pages, files and unknown addresses."""
-    return getattr(current_app.view_functions.get(request.endpoint or ""), "operation", None)
+def _make_door(
+    settings: Settings,
+    *,
+    clock: DatabaseClock,
+    callers: CallerLookup,
+    hub: Hub,
+    tickets: TokenBox,
+    access_tokens: Tokens,
+) -> Door:
+    return Door(
+        settings=settings,
+        callers=Callers(settings, clock=clock, lookup=callers, tokens=access_tokens, tickets=tickets),
+        subjects=Subjects(callers, hub),
+        limits=make_limits(settings),
+    )
 
 
 def _make_database(settings: Settings) -> Database:

@@ -20,8 +20,8 @@ from app import create_app
 from config import Settings
 from scoreboard.local import LocalServers
 from scoreboard.web.api import responses
+from scoreboard.web.api.operation import Operation, operation_of
 from scoreboard.web.api.refusals import Error
-from scoreboard.web.door.operation import Operation, operation_of
 from scoreboard.wire.events import STREAM_EVENTS
 from tests.functional import client
 from tests.functional.batches import row, send

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from scoreboard.web.door.callers import CSRF_HEADER
+from scoreboard.web.door.cookies import CSRF_HEADER
 from tests.functional.client import PASSWORD, Admin, Api, Json, Player, create_staff, data_of, register, registration
 from tests.functional.contract import Operation, contract_of
 from tests.security.pages_fortress import FRIEND, TLS, Fortress, account

@@ -16,9 +16,9 @@ from gunicorn.http import errors
 from app import create_app
 from config import Settings
 from scoreboard.logs import configure_logging
-from scoreboard.web.door.request_log import steady_headers
 from scoreboard.web.server.admission import Admission
 from scoreboard.web.server.bad_requests import refuse
+from scoreboard.web.server.security_headers import steady_headers
 from tests.security.pages_fortress import FRIEND, POISON, SCORE_LIMIT, Fortress, account, record
 from tests.service import Service
 

@@ -14,7 +14,7 @@ from config import ROOT, Settings
 from scoreboard import metrics
 from scoreboard.cli import COMMANDS
 from scoreboard.domain.rules import RULES
-from scoreboard.web.door.cross_origin import ALLOWED_HEADERS, EXPOSED_HEADERS
+from scoreboard.web.api.cross_origin import ALLOWED_HEADERS, EXPOSED_HEADERS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs/settings.md").read_text(encoding="utf-8")

@@ -28,8 +28,8 @@ from scoreboard.services.actions import catalogue, sweep
 from scoreboard.services.upkeep import health, housekeeping, verify
 from scoreboard.store import clock, engine, timeouts
 from scoreboard.store.timeouts import CONNECT_S
+from scoreboard.web.api import errors as api_errors
 from scoreboard.web.api import requests
-from scoreboard.web.door import request_log
 from scoreboard.web.door.preferences import WAIT_MAX_S
 from scoreboard.web.server import worker
 from scoreboard.web.server.bodies import BODY_MAX_BYTES, BODY_WAIT_S
@@ -45,7 +45,7 @@ PERIODS = tuple(SCHEDULE[name]["schedule"] for name in ("sweep", "ensure-board",
 BURST_S = BURST_WINDOW.total_seconds()
 SLACK_S = timeouts._MORE_THAN_STATEMENT_S
 ANSWER_S = engine.REQUEST_STATEMENT_S + SLACK_S
-CUT = (logs._TEXT_MAX, logs._STACK_MAX, request_log.PATH_MAX)
+CUT = (logs._TEXT_MAX, logs._STACK_MAX, api_errors.PATH_MAX)
 LEASE = (stream_slots._LEASE_S, stream_slots._RENEW_S)
 RHYTHM = (doorbell._PERIOD_S * 1000, doorbell._BUSY_PERIOD_S * 1000, doorbell._BUSY_PER_S)
 

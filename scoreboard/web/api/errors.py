@@ -6,9 +6,8 @@ from functools import partial
 from http import HTTPStatus
 
 import structlog
-from flask import Flask, g, jsonify, request
+from flask import Flask, request
 from flask.typing import ResponseReturnValue
-from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import HTTPException
 
 from scoreboard import metrics
@@ -17,12 +16,13 @@ from scoreboard.domain.errors import RetryLater, ScoreboardError
 from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.refusals import explain
+from scoreboard.web.api.answers import Answer, json_answer
 from scoreboard.web.api.refusals import INTERNAL_ERROR, STATUS, ErrorInfo, refusal, refusal_by_status
-from scoreboard.web.door.rate_limits import describe_refusal
-from scoreboard.web.door.request_log import PATH_MAX
 
 log = structlog.get_logger(__name__)
 
+# Our own paths are under 100 characters; the log keeps enough of others to recognise them.
+PATH_MAX = 300
 # A restart of PostgreSQL takes about this long.
 _UNAVAILABLE_RETRY_S = 2
 
@@ -53,8 +53,6 @@ def _refused(error: ScoreboardError) -> ResponseReturnValue:
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
     headers = {}
     if isinstance(error, RetryLater):
-        # The last hook writes it again: the limiter overwrites it with its own, longer window.
-        g.retry_after_s = error.retry_after_s
         headers["Retry-After"] = str(error.retry_after_s)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
@@ -69,11 +67,9 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and request.max_content_length:
         message = f"The body is larger than {request.max_content_length // 1024:,} KB."
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
-    details = describe_refusal(error) if isinstance(error, RateLimitExceeded) else {}
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        # The limiter writes the real value when it adds its headers.
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         headers.setdefault("Retry-After", "1")
-    return _answer(status, code, message, details, headers)
+    return _answer(status, code, message, {}, headers)
 
 
 def _unavailable(part: str, error: Exception) -> ResponseReturnValue:
@@ -91,9 +87,9 @@ def _unexpected(error: Exception) -> ResponseReturnValue:
     return _answer(500, *INTERNAL_ERROR, {}, {})
 
 
-def _answer(
-    status: int, code: str, message: str, details: dict[str, object], headers: dict[str, str]
-) -> ResponseReturnValue:
-    g.error_code = code
+def _answer(status: int, code: str, message: str, details: dict[str, object], headers: dict[str, str]) -> Answer:
     metrics.REFUSALS.labels(code).inc()
-    return jsonify(refusal(code, message, details)), status, {"Cache-Control": "no-store", **headers}
+    response = json_answer(refusal(code, message, details), status)
+    response.headers.update(headers)
+    response.error_code = code
+    return response

@@ -16,9 +16,9 @@ from scoreboard.domain import errors
 from scoreboard.domain.errors import ScoreboardError
 from scoreboard.web.api.batch_rows import JSON_LINES
 from scoreboard.web.api.header_docs import HEADERS, RESPONSE_HEADERS
+from scoreboard.web.api.operation import Access, Operation, operation_of
 from scoreboard.web.api.refusals import CODES, STATUS, Error
 from scoreboard.web.api.responses import SignIn
-from scoreboard.web.door.operation import Access, Operation
 from scoreboard.wire import fields
 from scoreboard.wire.events import STREAM_EVENTS
 
@@ -54,7 +54,7 @@ def describe() -> dict[str, Any]:
 def _operations() -> list[tuple[Rule, str, Operation]]:
     found = []
     for rule in current_app.url_map.iter_rules():
-        declared = getattr(current_app.view_functions[rule.endpoint], "operation", None)
+        declared = operation_of(current_app.view_functions[rule.endpoint])
         if declared is not None:
             found += [(rule, method, declared) for method in sorted((rule.methods or set()) - _BY_FLASK)]
     return sorted(found, key=lambda entry: (entry[0].rule, entry[1]))

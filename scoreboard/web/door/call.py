@@ -17,6 +17,7 @@ from scoreboard.store.sessions import Caller
 from scoreboard.web.door.client_info import address_of, origin_of
 from scoreboard.web.door.idempotency import keyed_request
 from scoreboard.web.door.preferences import asked_event_id, preferred_wait_s
+from scoreboard.web.door.subject import Subject
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -41,6 +42,18 @@ class Identity:
     # The account of a token that has expired, and was good until then.
     expired_subject: str | None = None
 
+    def check(self) -> None:
+        """Raises InvalidToken, TokenExpired, CsrfFailed, AccountBanned, and what a database that is down raises."""
+        if self.error is not None:
+            raise self.error
+
+    def required(self) -> Caller:
+        """The signed-in caller. Raises what ``check`` raises, and InvalidToken where there is none."""
+        self.check()
+        if self.caller is None:
+            raise InvalidToken
+        return self.caller
+
 
 #: A request without credentials.
 NOBODY = Identity()
@@ -58,26 +71,21 @@ class Call(Generic[B, Q]):
     request_id: str
     # For what only HTTP is about: conditional answers, hosts, a stream's socket.
     http: Request
+    # Whom limits count it for; also for what is counted beside the operation itself.
+    subject: Subject
     # Whom a trusted game server acts for, where the limits have looked that player up.
     served_player: Player | None = None
 
     @property
     def optional_caller(self) -> Caller | None:
-        """The caller, None without any credential; a bad credential is refused also here.
-
-        Raises InvalidToken, TokenExpired, CsrfFailed, AccountBanned, and what a database that is down raises.
-        """
-        if self.identity.error is not None:
-            raise self.identity.error
+        """The caller, None without any credential; a bad credential is refused also here, as by ``Identity.check``."""
+        self.identity.check()
         return self.identity.caller
 
     @property
     def caller(self) -> Caller:
-        """The signed-in caller. Raises what ``optional_caller`` raises, and InvalidToken where there is none."""
-        caller = self.optional_caller
-        if caller is None:
-            raise InvalidToken
-        return caller
+        """The signed-in caller. Raises what ``Identity.required`` raises."""
+        return self.identity.required()
 
     @property
     def origin(self) -> Origin:

@@ -1,127 +1,132 @@
-"""The way into an operation: check the caller, parse, call the view, and repeat when the caller has changed."""
+"""The way into an operation, from the request to the view's answer: docs/request.md tells it as a story."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import wraps
-from typing import Any, TypeVar
-from uuid import UUID
+from dataclasses import dataclass, replace
 
-from flask import Response, current_app, g, request
+from flask import Response
+from pydantic import BaseModel
 from werkzeug.exceptions import HTTPException
 
+from config import Settings
 from scoreboard.domain.accounts import Role
 from scoreboard.domain.errors import InsufficientPermissions, ScoreboardError, ServiceUnavailable
 from scoreboard.services.actions.intake import CallerChanged
-from scoreboard.web.bootstrap import current_components
-from scoreboard.web.door.call import AnyCall, Call
-from scoreboard.web.door.callers import identify_again
-from scoreboard.web.door.operation import Access, Operation
+from scoreboard.web.api.operation import Access, Operation
+from scoreboard.web.door.call import AnyCall, Call, Identity
+from scoreboard.web.door.callers import Callers
 from scoreboard.web.door.parsing import parse_body, parse_query
+from scoreboard.web.door.rate_limits import Limits
+from scoreboard.web.door.record import RecordedRequest
+from scoreboard.web.door.subject import Subjects
 
-C = TypeVar("C", bound=AnyCall, contravariant=True)
-View = Callable[[C], Response]
+View = Callable[[AnyCall], Response]
 _ROLES = {Access.ADMIN: Role.ADMIN, Access.SYSTEM: Role.SYSTEM}
 
 
-def serves(operation: Operation) -> Callable[[Callable[[C], Response]], Callable[..., Response]]:
-    """Declare what a view serves; the view is called with a ``Call`` once everything about the request is in order."""
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What ``enter`` works with."""
 
-    def declare(view: Callable[[C], Response]) -> Callable[..., Response]:
-        declared = replace(operation, description=(view.__doc__ or "").strip())
-
-        @wraps(view)
-        def entered(**arguments: UUID) -> Response:
-            return enter(view, declared, arguments)
-
-        entered.operation = declared  # type: ignore[attr-defined]  # read by operation_of
-        return entered
-
-    return declare
+    settings: Settings
+    callers: Callers
+    subjects: Subjects
+    limits: Limits
 
 
-def enter(view: Callable[[Any], Response], operation: Operation, arguments: dict[str, UUID]) -> Response:
-    """Answer a request whose caller is identified and whose limits are counted.
+def enter(door: Door, operation: Operation, view: View, http: RecordedRequest) -> Response:
+    """Answer a request to an operation.
 
-    Raises what the view raises, and the refusals that ``operation`` leads to.
+    Raises the refusals that ``operation`` leads to, RateLimitExceeded, and what the view raises. ``http.record`` tells
+    who calls and what was counted, also afterwards.
     """
+    record = http.record
+    # 1. Who calls. A bad credential is refused in step 3, where the operation looks at credentials.
+    record.identity = door.callers.identify(operation, http)
+    # 2. Limits count each call, also one that is refused further down.
+    _count(door, operation, http)
     try:
-        call = _call(arguments)
-        _check_access(operation.access, call)
-        call = _parsed(operation, call)
+        # 3. May this caller call?
+        _check_access(door, operation.access, record.identity)
+        # 4. Query and body become the operation's models.
+        query = None if operation.query is None else parse_query(operation.query, http)
+        body = _body(operation, http)
     except (ScoreboardError, HTTPException):
         # A caller whose session has ended learns that first, and nothing else.
-        _confirm_caller()
+        _confirm(door, operation, http)
         raise
-    return _for_the_true_caller(view, call)
-
-
-def _call(arguments: dict[str, UUID]) -> AnyCall:
-    return Call(
-        identity=g.identity,
-        arguments=arguments,
-        body=None,
-        query=None,
-        request_id=g.request_id,
-        http=request._get_current_object(),  # type: ignore[attr-defined]  # the proxy's own method
-        served_player=g.get("served_player"),
-    )
-
-
-def _parsed(operation: Operation, call: AnyCall) -> AnyCall:
-    query = None if operation.query is None else parse_query(operation.query)
-    if operation.body_max_bytes is not None:
-        call.http.max_content_length = operation.body_max_bytes
-    if operation.body is None or operation.reads_body_itself:
-        return replace(call, query=query)
-    body = parse_body(operation.body, is_optional=operation.is_body_optional)
-    return replace(call, query=query, body=body)
-
-
-def _for_the_true_caller(view: Callable[[Any], Response], call: AnyCall) -> Response:
-    """The view's answer; the view runs once more if its cached caller turns out to be out of date."""
+    # 5. The view; once more if its caller turns out to have changed.
     try:
-        return view(call)
+        return view(_call(http, query, body))
     except CallerChanged:
-        _confirm_caller()
+        _confirm(door, operation, http)
     except (ScoreboardError, HTTPException):
-        if not _confirm_caller():
+        if not _confirm(door, operation, http):
             raise
     try:
-        return view(replace(call, identity=g.identity))
+        return view(_call(http, query, body))
     except CallerChanged:
         # Twice within a moment: somebody is at work on this account.
         raise ServiceUnavailable from None
 
 
-def _confirm_caller() -> bool:
-    """Ask who a caller is who has only been remembered so far; whether it is another one than was thought.
-
-    Raises InvalidToken, AccountBanned; and flask-limiter's RateLimitExceeded when the limits
-    of what the account has become, counted once more, say so.
-    """
-    remembered = g.identity
-    if not remembered.is_cached:
-        return False
-    g.identity = replace(remembered, is_cached=False)
-    g.identity = identify_again(remembered)
-    is_another: bool = (g.identity.caller.role, g.identity.caller.status) != (
-        remembered.caller.role,
-        remembered.caller.status,
-    )
-    if is_another:
-        for limiter in current_app.extensions["limiter"]:
-            limiter.count_again()
-    return is_another
+def _count(door: Door, operation: Operation, http: RecordedRequest) -> None:
+    """Raises RateLimitExceeded."""
+    record = http.record
+    record.subject, record.served_player = door.subjects.find(operation, record.identity, http)
+    record.counting = door.limits.count_call(operation, record.subject)
+    record.counting.check()
 
 
-def _check_access(access: Access, call: AnyCall) -> None:
+def _check_access(door: Door, access: Access, identity: Identity) -> None:
     if access is Access.ANYONE:
         return
-    if access is Access.PUBLIC or (access is Access.BOARD and current_components().settings.public_leaderboard):
-        _ = call.optional_caller
+    if access is Access.PUBLIC or (access is Access.BOARD and door.settings.public_leaderboard):
+        identity.check()
         return
-    caller = call.caller
+    caller = identity.required()
     if access in _ROLES and caller.role is not _ROLES[access]:
         raise InsufficientPermissions
+
+
+def _body(operation: Operation, http: RecordedRequest) -> BaseModel | None:
+    if operation.body_max_bytes is not None:
+        http.max_content_length = operation.body_max_bytes
+    if operation.body is None or operation.reads_body_itself:
+        return None
+    return parse_body(operation.body, http, operation.is_body_optional)
+
+
+def _confirm(door: Door, operation: Operation, http: RecordedRequest) -> bool:
+    """Ask who a caller is who has only been remembered so far; whether the account is another than it was thought.
+
+    Then the call is counted once more. Raises InvalidToken, AccountBanned, and RateLimitExceeded when the limits of
+    what the account has become say so.
+    """
+    record = http.record
+    remembered = record.identity
+    if not remembered.is_cached or remembered.caller is None:
+        return False
+    record.identity = replace(remembered, is_cached=False)
+    caller = door.callers.identify_again(remembered.caller)
+    record.identity = replace(record.identity, caller=caller)
+    if (caller.role, caller.status) == (remembered.caller.role, remembered.caller.status):
+        return False
+    _count(door, operation, http)
+    return True
+
+
+def _call(http: RecordedRequest, query: BaseModel | None, body: BaseModel | None) -> AnyCall:
+    record = http.record
+    assert record.subject is not None
+    return Call(
+        record.identity,
+        http.view_args or {},
+        body,
+        query,
+        record.request_id,
+        http,
+        record.subject,
+        record.served_player,
+    )

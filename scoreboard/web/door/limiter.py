@@ -1,411 +1,265 @@
-"""flask-limiter, with all limits of a request counted in one round trip.
+"""Counts fixed windows by flask-limiter's rules and on its keys, but all limits of a request in one round trip.
 
-Stock, each window of each limit is a question to Redis, and the headers are two more.
+Stock, each window of each limit is a question to Redis, and the headers are two more. While Redis is down each process
+counts in its own memory, as flask-limiter's fallback does; a test holds both against the stock extension.
 """
 
 from __future__ import annotations
 
 import time
-import weakref
-from collections.abc import Callable, Collection, Iterable, Sequence
-from copy import copy
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Generic, TypeVar
 
-from flask import Flask, current_app, request
-from flask.globals import request_ctx
-from flask_limiter import Limit, Limiter, RateLimitExceeded, RequestLimit
-from flask_limiter._extension import LimiterContext
-from flask_limiter._limits import RuntimeLimit
-from flask_limiter.util import get_qualified_name
-from limits import RateLimitItem, WindowStats
-from limits.storage import RedisStorage
-from limits.strategies import FixedWindowRateLimiter
+import redis
+import structlog
+from limits import RateLimitItem, parse_many
+from limits.storage import MemoryStorage, RedisStorage
 
 from scoreboard.coalesce import Coalescer
+from scoreboard.domain.errors import RateLimitExceeded
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.rate_counter import Count, Counted, Hit, LimitCounter
 
+log = structlog.get_logger(__name__)
+
+S = TypeVar("S")
 # A rate comes from the settings, so there is one; more only while somebody tries out rates at run time.
 _RATES_MAX = 16
 # So close to the end of its window a count is not given back: the next window might get it.
 _REFUND_MARGIN_S = 2.0
+# A Redis that is down is asked again after 1, 2, 4 … seconds: each attempt holds one request up for a second at most.
+_PROBE_S, _PROBE_MAX_S = 1.0, 32.0
 # Stands for the caller while a key is taken apart; no prefix or scope holds it.
 _CALLER = "\0"
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
-    """One window of a limit, with all that is the same for every caller.
+class Window:
+    """One window of a limit, with all that is the same for every caller: its key is ``head + caller + tail``."""
 
-    Its key in Redis is ``stored_head + caller + key_tail``.
-    """
-
-    rule: RuntimeLimit
+    limit: Limit  # type: ignore[type-arg]  # of any subject
     item: RateLimitItem
     unit_s: int
     expiry_s: int
-    prefix: tuple[str, ...]
+    head: str
+    tail: str
+
+
+@dataclass(frozen=True)
+class Limit(Generic[S]):
+    """A rate, and whose calls count against it; ``S`` is what callers are known by."""
+
+    #: In flask-limiter's notation; asked at each call, so it may change.
+    rate: Callable[[], str]
+    #: Who is counted; a call with an empty key is not.
+    key: Callable[[S], str]
+    #: What is counted: the endpoint, or a name that several endpoints share.
     scope: str
-    stored_head: str
-    key_head: str
-    key_tail: str
-
-    def hit(self, caller: str) -> Hit:
-        return Hit(f"{self.stored_head}{caller}{self.key_tail}", self.expiry_s, self.rule.deduction_amount)
-
-
-@dataclass(frozen=True, slots=True)
-class _Declared:
-    """A limit as it was declared for an endpoint; its windows are kept by the text of the rate."""
-
-    limit: Limit
-    caller: Callable[[], str]
-    storage: RedisStorage
-    prefix: tuple[str, ...]
-    endpoint: str
-    _known: dict[str, tuple[_Window, ...]] = field(default_factory=dict)
-
-    def windows(self) -> tuple[_Window, ...]:
-        """Those of the rate at this moment. Raises ValueError when it is no rate."""
-        provider = self.limit.limit_provider
-        rate = provider() if callable(provider) else provider
-        known = self._known.get(rate)
-        return self._parse(rate) if known is None else known
-
-    def _parse(self, rate: str) -> tuple[_Window, ...]:
-        limit = copy(self.limit)
-        limit.limit_provider = rate
-        if len(self._known) >= _RATES_MAX:
-            self._known.clear()
-        self._known[rate] = tuple(map(self._window, limit))
-        return self._known[rate]
-
-    def _window(self, rule: RuntimeLimit) -> _Window:
-        item, scope = rule.limit, rule.scope_for(self.endpoint, None)
-        key = item.key_for(*self.prefix, _CALLER, scope)
-        key_head, _, key_tail = key.partition(_CALLER)
-        stored_head, _, _ = self.storage.prefixed_key(key).partition(_CALLER)
-        unit_s = item.GRANULARITY.seconds
-        return _Window(rule, item, unit_s, item.get_expiry(), self.prefix, scope, stored_head, key_head, key_tail)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What an endpoint counts: the application's limits, and those of its view, by whose name flask-limiter asks."""
-
-    application: tuple[_Declared, ...]
-    view: tuple[_Declared, ...]
-    view_name: str
+    is_shared: bool = False
+    #: Two words or more: the limit's name, and in words whose it is.
+    label: str = ""
+    exempt_when: Callable[[S], bool] | None = None
+    cost: int = 1
+    _windows: dict[str, tuple[Window, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 # A window and who hits it.
-_Asked = tuple[_Window, str]
+Asked = tuple[Window, str]
+_unit_s = attrgetter("unit_s")
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """What a request counted against limits that are not its own operation's."""
+class Shown:
+    """The window that the answer's headers tell of; ``reset_at`` in Unix seconds."""
 
-    counted: Sequence[tuple[_Asked, Counted]]
-    # By the monotonic clock.
-    at: float
-    # Whether Redis counted it, so that it can be given back.
-    is_shared: bool
+    amount: int
+    remaining: int
+    reset_at: int
 
-    def refused_by(self) -> tuple[RuntimeLimit, int] | None:
-        """The limit that refuses the longest, and for how many seconds."""
-        breached = [
-            (window.rule, max(1, counted.reset_in_s))
-            for (window, _), counted in self.counted
-            if counted.total > window.item.amount
+    def headers(self) -> list[tuple[str, str]]:
+        return [
+            ("X-RateLimit-Limit", str(self.amount)),
+            ("X-RateLimit-Remaining", str(self.remaining)),
+            ("X-RateLimit-Reset", str(self.reset_at)),
         ]
-        return breached[-1] if breached else None
 
 
-class CountedLimit(RequestLimit):
-    """A limit in this request, its window known from the count itself: nothing asks Redis again."""
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """What was counted for one call, and what follows from it."""
 
-    def __init__(
-        self, extension: weakref.ProxyType[Limiter], window: _Window, caller: str, counted: Counted, now: float
-    ) -> None:
-        # Not the parent's: it would put the key together once more.
-        item = window.item
-        self.extension = extension
-        self.limit = item
-        self.request_args = [*window.prefix, caller, window.scope]
-        self.key = f"{window.key_head}{caller}{window.key_tail}"
-        self.breached = counted.total > item.amount
-        self.shared = window.rule.shared
-        self._window = WindowStats(now + counted.reset_in_s, max(0, item.amount - counted.total))
-
-
-@dataclass
-class _Context(LimiterContext):
-    """What is known of a request's limits."""
-
-    #: The view whose limits are counted already, by the name that flask-limiter gives it.
-    counted_view: str | None = None
-    #: What was counted, and when by the monotonic clock.
-    counted: list[tuple[_Asked, Counted]] = field(default_factory=list)
+    asked: Sequence[Asked] = ()
+    counted: Sequence[Counted] = ()
+    # time.monotonic()
     counted_at: float = 0.0
-    #: The limit that refuses the longest.
-    refused_by: RuntimeLimit | None = None
+    # Counted in this process's memory.
+    is_local: bool = False
+    shown: Shown | None = None
+    #: The refusal of the limit that refuses the longest, None for a call that may go on.
+    refusal: RateLimitExceeded | None = None
+
+    def check(self) -> None:
+        """Raises RateLimitExceeded for a call that is over one of its limits."""
+        if self.refusal is not None:
+            raise self.refusal
 
 
-class OneTripLimiter(Limiter):
-    """Counts where flask-limiter would, on the same keys, but all limits of a request at once.
+#: Of a call without limits.
+UNCOUNTED = Counting()
 
-    Only for fixed windows on a single Redis, with every call counted against all of its limits;
-    anything else that may be configured or declared takes flask-limiter's own path, and so does
-    everything while Redis is down. The limits of a view count together with the application's,
-    before the view is called; so also when the application's refuse.
 
-    Overrides ``_check_request_limit`` and reads other private parts of flask-limiter 4.1, here and
-    in ``_plan_for``; tests compare with the stock limiter, and fail when an upgrade moves them.
+class WindowCounter:
+    """Counts calls on one Redis, and in this process's memory while that is down.
+
+    No method raises when Redis is down. Hits that got no answer may have been counted.
     """
 
-    #: None where flask-limiter counts by itself. One that gathers the hits of several requests may take its place.
-    count: Count | None = None
-
-    def init_app(self, app: Flask) -> None:
-        super().init_app(app)
-        self._plans: dict[str, _Plan | None] = {}
-        self._proxy = weakref.proxy(self)
-        # Another limiter of the same application has a context of its own.
-        self._context_name = f"_limits_{id(self)}"
-        storage = self._storage
-        # By type, not by kind: clusters and sentinels are subclasses, with connections of another sort.
-        if type(storage) is RedisStorage and storage.target_server == "redis" and self._only_counts():
-            self._counter = LimitCounter(storage.storage)
-            self.count = Coalescer(self._counter.count_each)
+    def __init__(self, storage: RedisStorage, prefix: str, memory: MemoryStorage | None = None) -> None:
+        self._storage = storage
+        self._prefix = prefix
+        self._memory = memory or MemoryStorage()
+        self._counter = LimitCounter(storage.storage)
+        #: Counts one request's hits; by default several requests' together.
+        self.count: Count = Coalescer(self._counter.count_each)
+        #: Whether Redis is down and each process counts for itself.
+        self.is_degraded = False
+        self._probe_at, self._probe_delay_s = 0.0, _PROBE_S
 
     @property
-    def is_view_counted(self) -> bool:
-        """Whether the limits of this request's view are counted already."""
-        return self.context.counted_view is not None
+    def connection_pool(self) -> redis.ConnectionPool:
+        """The connections that counts go over."""
+        pool: redis.ConnectionPool = self._storage.storage.connection_pool
+        return pool
 
-    @property
-    def context(self) -> _Context:
-        # The parent's costs several times as much, and is asked several times a request.
-        request_context = request_ctx._get_current_object()  # type: ignore[attr-defined]  # the proxy's own method
-        known: dict[str, _Context] = vars(request_context)
-        context = known.get(self._context_name)
-        if context is None:
-            context = known[self._context_name] = _Context()
-        return context
+    def count_groups(self, groups: Sequence[Sequence[Limit[S]]], subject: S) -> Counting:
+        """Count a call against all of its limits, also against those behind one that refuses.
 
-    @property
-    def refused_by(self) -> RuntimeLimit | None:
-        """The limit of this request that refuses the longest; None where flask-limiter counted by itself."""
-        return self.context.refused_by
-
-    def retry_after_s(self) -> int:
-        """The whole seconds until what refuses this request begins anew, at least 1, as the header says them."""
-        limit = self.current_limit
-        return max(1, int(limit.reset_at - time.time())) if limit is not None else 1
-
-    def refund(self, labels: Collection[str]) -> None:
-        """Take back what this request counted against the limits whose error message is one of these.
-
-        Each request gives back only its own, so any number of them at once leave what the others
-        counted. While Redis is down nothing is given back.
+        The groups are judged in order, each as flask-limiter does the application's and then the view's.
         """
-        context = self.context
-        of_labels = [each for each in context.counted if each[0][0].rule.error_message in labels]
-        self._refund(of_labels, context.counted_at)
-
-    def spend(self, endpoint: str) -> Spent:
-        """Count this request once more, as one to this endpoint's view; the answer's headers don't tell of it."""
-        plan = self._plan(endpoint)
-        assert plan is not None
-        asked = self._asked(plan.view)
-        if self.count is not None and not self._storage_dead:
+        if not self.is_degraded or self._is_back():
+            asked = self._ask(groups, subject)
+            hits = [_hit(each) for group in asked for each in group]
             try:
-                counted = self.count([window.hit(caller) for window, caller in asked])
-                return Spent(list(zip(asked, counted, strict=True)), time.monotonic(), is_shared=True)
+                return _judged(asked, self.count(hits), is_local=False) if hits else UNCOUNTED
             except UNAVAILABLE:
-                self.logger.warning("Rate limit storage unreachable - falling back to in-memory storage")
-                self._storage_dead = True
-                # The rate has become that of one process.
-                asked = self._asked(plan.view)
-        return Spent([(each, self._count_here(*each)) for each in asked], time.monotonic(), is_shared=False)
+                self._degrade()
+        # Rates are smaller now.
+        asked = self._ask(groups, subject)
+        counted = [self._count_here(each) for group in asked for each in group]
+        return _judged(asked, counted, is_local=True) if counted else UNCOUNTED
 
-    def give_back(self, spent: Spent) -> None:
-        """Take back what was spent; while Redis is down nothing is given back."""
-        if spent.is_shared:
-            self._refund(spent.counted, spent.at)
+    def refund(self, counting: Counting, labels: Collection[str] | None = None) -> None:
+        """Take back what a call counted, by default all of it, else against the limits with one of these labels.
 
-    def _count_here(self, window: _Window, caller: str) -> Counted:
-        key = (*window.prefix, caller, window.scope)
-        is_within = self.limiter.hit(window.item, *key, cost=window.rule.deduction_amount)
-        stats = self.limiter.get_window_stats(window.item, *key)
-        total = window.item.amount - stats.remaining + (not is_within)
-        return Counted(total, int(stats.reset_time - time.time()))
-
-    def _refund(self, counted: Sequence[tuple[_Asked, Counted]], counted_at: float) -> None:
-        elapsed_s = time.monotonic() - counted_at
+        Each call gives back only its own, so any number of them at once leave what the others counted. A window that
+        is about to end keeps its count, and so does all that was counted while Redis was down.
+        """
+        if counting.is_local:
+            return
+        elapsed_s = time.monotonic() - counting.counted_at
         hits = [
-            window.hit(caller) for (window, caller), each in counted if each.reset_in_s - elapsed_s > _REFUND_MARGIN_S
+            _hit(asked)
+            for asked, counted in zip(counting.asked, counting.counted, strict=True)
+            if (labels is None or asked[0].limit.label in labels) and counted.reset_in_s - elapsed_s > _REFUND_MARGIN_S
         ]
-        if hits and not self._storage_dead:
+        if hits and not self.is_degraded:
             try:
                 self._counter.refund(hits)
             except UNAVAILABLE as error:
-                self.logger.warning("A count was not given back: %s", error)
+                log.warning("count_not_given_back", error=str(error)[:200])
 
-    def count_again(self) -> None:
-        """Count this request once more: its caller turned out to be another one. Raises RateLimitExceeded."""
-        self.context.counted_view = None
-        self._check_request_limit()
-        if not self.is_view_counted:
-            view = current_app.view_functions[self.identify_request()]
-            super()._check_request_limit(get_qualified_name(view), in_middleware=False)
+    def _ask(self, groups: Sequence[Sequence[Limit[S]]], subject: S) -> list[list[Asked]]:
+        """The windows that this call counts in, of each group the shortest unit first."""
+        asked_groups: list[list[Asked]] = []
+        for limits in groups:
+            asked: list[Asked] = []
+            parts = 0
+            for limit in limits:
+                if limit.exempt_when is not None and limit.exempt_when(subject):
+                    continue
+                if caller := limit.key(subject):
+                    asked += [(window, caller) for window in self._windows(limit)]
+                    parts += 1
+            if parts > 1:
+                asked.sort(key=lambda each: each[0].unit_s)
+            asked_groups.append(asked)
+        return asked_groups
 
-    def _only_counts(self) -> bool:
-        """Whether nothing is configured that asks for more than counting all limits in fixed windows."""
-        return (
-            type(self._limiter) is FixedWindowRateLimiter
-            and self._fail_on_first_breach is False
-            and bool(self._in_memory_fallback_enabled)
-            and not self._on_breach
-            and not self._meta_limits
-        )
+    def _windows(self, limit: Limit[S]) -> tuple[Window, ...]:
+        rate = limit.rate()
+        known = limit._windows.get(rate)
+        if known is not None:
+            return known
+        if len(limit._windows) >= _RATES_MAX:
+            limit._windows.clear()
+        windows = [self._window(limit, item) for item in parse_many(rate)]
+        limit._windows[rate] = tuple(sorted(windows, key=_unit_s))
+        return limit._windows[rate]
 
-    def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
-        if in_middleware:
-            if self.count is not None and not self._storage_dead and self._check_at_once(self.count):
-                return
-        elif callable_name is not None and self.context.counted_view == callable_name:
-            return
-        try:
-            super()._check_request_limit(callable_name, in_middleware)
-        finally:
-            self._read_window()
+    def _window(self, limit: Limit[S], item: RateLimitItem) -> Window:
+        key = item.key_for(*filter(None, [self._prefix]), _CALLER, limit.scope)
+        head, _, tail = self._storage.prefixed_key(key).partition(_CALLER)
+        return Window(limit, item, item.GRANULARITY.seconds, item.get_expiry(), head, tail)
 
-    def _read_window(self) -> None:
-        """Leave in the context what the headers tell of a limit that flask-limiter counted.
+    def _count_here(self, asked: Asked) -> Counted:
+        window, _ = asked
+        key, expiry_s, cost = _hit(asked)
+        total = self._memory.incr(key, expiry_s, cost)
+        return Counted(total, round(max(0.0, min(window.expiry_s, self._memory.get_expiry(key) - time.time()))))
 
-        It would ask when the answer is there, perhaps another storage than the one that counted: Redis may have come
-        back since. And if Redis has gone again by then, it makes an error of an answer that was due.
-        """
-        limit = self.context.view_rate_limit
-        try:
-            if limit is not None:
-                _ = limit.window
-        except UNAVAILABLE:
-            self._storage_dead = True
-            _ = limit.window if limit is not None else None
+    def _degrade(self) -> None:
+        log.warning("limits_counted_in_memory", hint="Redis is down; each process counts its share")
+        self._probe_at, self._probe_delay_s = time.monotonic() + _PROBE_S, _PROBE_S
+        self.is_degraded = True
 
-    def _check_at_once(self, count: Count) -> bool:
-        """Whether that was all there is to check. Raises RateLimitExceeded."""
-        plan = self._plan(self.identify_request())
-        if plan is None:
+    def _is_back(self) -> bool:
+        now = time.monotonic()
+        if now < self._probe_at:
             return False
-        if any(is_exempt() for is_exempt in self._request_filters):
-            return True
-        # Flask answers OPTIONS itself: the view and its limits are never reached.
-        has_view = bool(plan.view) and not _is_answered_by_flask()
-        try:
-            of_application = self._asked(plan.application)
-            of_view = self._asked(plan.view) if has_view else []
-        except ValueError:
-            # No rate: flask-limiter knows what to make of it.
-            return False
-        hits = [window.hit(caller) for window, caller in (*of_application, *of_view)]
-        try:
-            counted = count(hits) if hits else []
-        except UNAVAILABLE:
-            self.logger.warning("Rate limit storage unreachable - falling back to in-memory storage")
-            self._storage_dead = True
-            return False
-        context = self.context
-        context.counted_view, context.counted_at = plan.view_name, time.monotonic()
-        context.counted = list(zip((*of_application, *of_view), counted, strict=True))
-        first_of_view = len(of_application)
-        if of_application:
-            self._judge(of_application, counted[:first_of_view])
-        if has_view:
-            self._judge(of_view, counted[first_of_view:])
-        return True
+        # First of all, so that only one request looks.
+        self._probe_delay_s = min(2 * self._probe_delay_s, _PROBE_MAX_S)
+        self._probe_at = now + self._probe_delay_s
+        if self._storage.check():
+            self.is_degraded = False
+        return not self.is_degraded
 
-    def _asked(self, declared: Iterable[_Declared]) -> list[_Asked]:
-        """The windows that this request counts in, the shortest unit first. Raises ValueError for what is no rate."""
-        asked: list[_Asked] = []
-        for each in declared:
-            if each.limit.exempt_when is not None and each.limit.exempt_when():
-                continue
-            windows, caller = each.windows(), each.caller()
-            if caller:
-                asked += [(window, caller) for window in windows]
-            else:
-                self.logger.error("Skipping limit: %s. Empty value found in parameters.", each.limit.limit_provider)
-        asked.sort(key=_unit_s)
-        return asked
 
-    def _judge(self, asked: Sequence[_Asked], counted: Sequence[Counted]) -> None:
-        """Leave in the context what the headers tell, as flask-limiter does. Raises RateLimitExceeded."""
-        now = time.time()
-        limits: list[RequestLimit] = [
-            CountedLimit(self._proxy, window, caller, each, now)
-            for (window, caller), each in zip(asked, counted, strict=True)
+def _hit(asked: Asked) -> Hit:
+    window, caller = asked
+    return Hit(f"{window.head}{caller}{window.tail}", window.expiry_s, window.limit.cost)
+
+
+def _judged(groups: Sequence[Sequence[Asked]], counted: Sequence[Counted], *, is_local: bool) -> Counting:
+    """What the headers tell and what is refused, as flask-limiter finds it."""
+    now = time.time()
+    shown, refusal, first = None, None, 0
+    for group in groups:
+        part = counted[first : first + len(group)]
+        first += len(group)
+        over = [
+            (window, each) for (window, _), each in zip(group, part, strict=True) if each.total > window.item.amount
         ]
-        context = self.context
-        context.view_rate_limits = limits
-        breached = [position for position, limit in enumerate(limits) if limit.breached]
-        if not breached:
-            # One that is shared says less about this operation.
-            first = limits[0] if limits else None
-            context.view_rate_limit = next((limit for limit in limits if not limit.shared), first)
-            return
-        context.view_rate_limit = limits[breached[-1]]
-        context.refused_by = asked[breached[-1]][0].rule
-        for position in breached:
-            window, caller = asked[position]
-            self.logger.info("ratelimit %s (%s) exceeded at endpoint: %s", window.item, caller, window.scope)
-        raise RateLimitExceeded(asked[breached[0]][0].rule)
-
-    def _plan(self, endpoint: str) -> _Plan | None:
-        """None for what only flask-limiter itself can count. Limits are declared before the first request."""
-        try:
-            return self._plans[endpoint]
-        except KeyError:
-            # Only what is known, so that there is an end to the plans.
-            if endpoint not in current_app.view_functions:
-                return None
-        plan = self._plans[endpoint] = self._plan_for(endpoint)
-        return plan
-
-    def _plan_for(self, endpoint: str) -> _Plan | None:
-        manager = self.limit_manager
-        view_name = get_qualified_name(current_app.view_functions[endpoint])
-        application, of_view = manager._application_limits, [*manager._decorated_limits.get(view_name, ())]
-        is_exempt = manager.exemption_scope(current_app, endpoint, request.blueprint)
-        if (
-            is_exempt
-            or endpoint.rpartition(".")[2] == "static"
-            or manager._default_limits
-            or manager._blueprint_limits
-            or not all(map(_only_counts, (*application, *of_view)))
-        ):
-            return None
-        return _Plan(self._declared(application, endpoint), self._declared(of_view, endpoint), view_name)
-
-    def _declared(self, limits: Iterable[Limit], endpoint: str) -> tuple[_Declared, ...]:
-        storage = self.storage
-        assert isinstance(storage, RedisStorage)
-        prefix = (self._key_prefix,) if self._key_prefix else ()
-        return tuple(_Declared(limit, limit.limit_by, storage, prefix, endpoint) for limit in limits)
+        if over:
+            window, last = over[-1]
+            shown = _shown(window, last, now)
+            refusal = _refusal(window, shown.reset_at, now)
+            break
+        # One that is shared says less about this operation.
+        chosen = next((place for place, (window, _) in enumerate(group) if not window.limit.is_shared), 0)
+        shown = _shown(group[chosen][0], part[chosen], now) if group else None
+    asked = [each for group in groups for each in group]
+    return Counting(asked, counted, time.monotonic(), is_local, shown, refusal)
 
 
-def _only_counts(limit: Limit) -> bool:
-    """Whether the limit asks for nothing but a rate, who calls, when not to count, a fixed scope and a cost."""
-    special = (limit.per_method, limit.methods, limit.deduct_when, limit.on_breach, limit.meta_limits)
-    return not any(special) and not callable(limit.scope)
+def _shown(window: Window, counted: Counted, now: float) -> Shown:
+    return Shown(window.item.amount, max(0, window.item.amount - counted.total), int(now + counted.reset_in_s + 1))
 
 
-def _unit_s(asked: _Asked) -> int:
-    return asked[0].unit_s
-
-
-def _is_answered_by_flask() -> bool:
-    return request.method == "OPTIONS" and getattr(request.url_rule, "provide_automatic_options", False)
+def _refusal(window: Window, reset_at: int, now: float) -> RateLimitExceeded:
+    """Which limit refuses, whose it is, how much it allows, and for how many seconds it goes on refusing."""
+    name, _, per = window.limit.label.partition(" ")
+    refusal = RateLimitExceeded(max(1, int(reset_at - now)))
+    refusal.details = {"limit": name, "per": per, "rate": str(window.item), "retryAfter": refusal.retry_after_s}
+    return refusal

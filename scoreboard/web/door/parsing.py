@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import orjson
-from flask import request
+from flask import Request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
@@ -15,12 +15,12 @@ from scoreboard.web.api.invalid import fields_of
 M = TypeVar("M", bound=BaseModel)
 
 
-def parse_body(model: type[BaseModel], *, is_optional: bool = False) -> BaseModel:
+def parse_body(model: type[BaseModel], http: Request, is_optional: bool) -> BaseModel:
     """The validated JSON body. Raises ValidationFailed, UnsupportedMediaType, RequestEntityTooLarge."""
-    raw = read_body()
+    raw = read_body(http)
     if not raw and is_optional:
         return model.model_validate({})
-    if not request.is_json:
+    if http.environ.get("CONTENT_TYPE") != "application/json" and not http.is_json:
         raise UnsupportedMediaType
     try:
         value = orjson.loads(raw)
@@ -31,27 +31,29 @@ def parse_body(model: type[BaseModel], *, is_optional: bool = False) -> BaseMode
     return validated(model, value)
 
 
-def read_body() -> bytes:
+def read_body(http: Request) -> bytes:
     """The body as it came. Raises RequestEntityTooLarge."""
-    length, limit = request.content_length, request.max_content_length
+    environ, limit = http.environ, http.max_content_length
+    length = environ.get("CONTENT_LENGTH", "")
     # Of a stated length, and not read yet by a limit that looks at a field: as it came in, at half the cost.
-    if length is not None and limit is not None and length <= limit and "stream" not in vars(request):
-        raw: bytes = request.environ["wsgi.input"].read(length)
+    is_whole = length.isdecimal() and "HTTP_TRANSFER_ENCODING" not in environ and "stream" not in vars(http)
+    if is_whole and limit is not None and int(length) <= limit:
+        raw: bytes = environ["wsgi.input"].read(int(length))
         return raw
-    return request.get_data(cache=True)
+    return http.get_data(cache=True)
 
 
-def parse_query(model: type[BaseModel]) -> BaseModel:
+def parse_query(model: type[BaseModel], http: Request) -> BaseModel:
     """The validated query string. Raises ValidationFailed, also for a name given twice.
 
     A model that ignores unknown names ignores repetitions too.
     """
     if model.model_config.get("extra") == "ignore":
-        return validated(model, request.args.to_dict())
-    repeated = {name: "is given more than once" for name, values in request.args.lists() if len(values) > 1}
+        return validated(model, http.args.to_dict())
+    repeated = {name: "is given more than once" for name, values in http.args.lists() if len(values) > 1}
     if repeated:
         raise ValidationFailed(repeated)
-    return validated(model, request.args.to_dict())
+    return validated(model, http.args.to_dict())
 
 
 def validated(model: type[M], value: object) -> M:

@@ -1,4 +1,4 @@
-"""How often who may call: flask-limiter on Redis, its rules and headers, in one round trip per request.
+"""How often each caller may call: rates in flask-limiter's notation, counted in one round trip per request.
 
 Many people share an address: a class, a hall, a phone network. So callers who are not signed in
 are counted by address, with room for such a crowd; signed-in ones by account, and their address is
@@ -12,115 +12,72 @@ number of processes, so logins and completions are never unlimited.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache, wraps
-from http import HTTPStatus
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
-from flask import Flask, Response, current_app, g, request
-from flask_limiter import RateLimitExceeded
-from flask_limiter._limits import RuntimeLimit
+from flask import Flask, request
+from flask_limiter import Limiter
 from limits import parse_many
+from limits.storage import RedisStorage
 
 from config import Settings
 from scoreboard import metrics
-from scoreboard.domain import errors
-from scoreboard.domain.accounts import Role, Status, login_key
+from scoreboard.domain.accounts import login_key
 from scoreboard.live.rate_counter import KEY_PREFIX, make_counting_pool
 from scoreboard.live.stream.stream_slots import SIGNED_IN_TIMES
-from scoreboard.store.sessions import Caller
-from scoreboard.web.bootstrap import current_components, current_operation
-from scoreboard.web.door.call import NOBODY, Identity
+from scoreboard.web.api.operation import Operation
 from scoreboard.web.door.client_info import address_of
-from scoreboard.web.door.limiter import OneTripLimiter, Spent
-from scoreboard.web.door.operation import Access
-from scoreboard.web.door.preferences import asked_event_id
-from scoreboard.web.door.served_player import body_field, served_player, served_player_id
+from scoreboard.web.door.limiter import UNCOUNTED, Counting, Limit, WindowCounter
+from scoreboard.web.door.subject import Subject
+
+_REDIS = "redis://"
 
 
-def client_address() -> str:
-    return address_of(request.environ)
+def _is_signed_in(subject: Subject) -> bool:
+    return subject.account is not None
 
 
-def _caller() -> Caller | None:
-    identity: Identity = g.get("identity", NOBODY)
-    return identity.caller
+def _is_anonymous(subject: Subject) -> bool:
+    return subject.account is None
 
 
-def _is_signed_in() -> bool:
-    """Whether the caller counts as somebody: not where credentials aren't looked at, as for a new account."""
-    operation = current_operation()
-    return _caller() is not None and (operation is None or operation.access is not Access.ANYONE)
+def _is_opening_signed_in(subject: Subject) -> bool:
+    return subject.account is not None or subject.is_resuming
 
 
-def _is_anonymous() -> bool:
-    return not _is_signed_in()
+def _is_opening_anonymous(subject: Subject) -> bool:
+    return subject.account is None or subject.is_resuming
 
 
-def _is_counted_by_itself() -> bool:
-    """Whether a call leaves the general counter of anonymous callers alone."""
-    operation = current_operation()
-    return _is_signed_in() or (operation is not None and operation.limits in _FOR_ANYBODY)
+def _is_opening_anew(subject: Subject) -> bool:
+    return not subject.is_resuming
 
 
-def _is_resuming() -> bool:
-    """Whether the caller comes back to a stream that has just been theirs, as after a restart of ours."""
-    if "is_resuming" not in g:
-        last_event_id = asked_event_id(request)
-        g.is_resuming = last_event_id is not None and current_components().hub.has_given(last_event_id)
-    return bool(g.is_resuming)
+def _is_not_flagged(subject: Subject) -> bool:
+    return not subject.is_flagged
 
 
-def _is_opening_signed_in() -> bool:
-    return _is_signed_in() or _is_resuming()
+def _address_key(subject: Subject) -> str:
+    return subject.address
 
 
-def _is_opening_anonymous() -> bool:
-    return _is_anonymous() or _is_resuming()
-
-
-def _is_opening_anew() -> bool:
-    return not _is_resuming()
-
-
-def _is_not_flagged() -> bool:
-    """Whether the player is in good standing, whoever sends the completion."""
-    caller = _caller()
-    if caller is not None and caller.role is Role.SYSTEM:
-        player = served_player()
-        return player is None or player.status is not Status.FLAGGED
-    return caller is None or caller.status is not Status.FLAGGED
-
-
-def _anonymous_key() -> str:
+def _anonymous_key(subject: Subject) -> str:
     """The address; but a player whose token has just expired must hear of it, however busy the neighbours are."""
-    expired_subject = g.identity.expired_subject
-    return f"expired:{expired_subject}" if expired_subject else client_address()
+    return f"expired:{subject.expired_account}" if subject.expired_account else subject.address
 
 
-def _user_key() -> str:
-    return _key_of(_caller())
+def _account_key(subject: Subject) -> str:
+    return f"user:{subject.account}"
 
 
-def _key_of(caller: Caller | None) -> str:
-    return f"user:{caller.user_id}" if caller else f"ip:{client_address()}"
+def _player_key(subject: Subject) -> str:
+    return f"user:{subject.player}"
 
 
-def _player_key() -> str:
-    """The player an action is for, whoever sends it: the player's own browser or a trusted game server."""
-    caller = _caller()
-    if caller is None or caller.role is not Role.SYSTEM:
-        return _key_of(caller)
-    player_id = served_player_id()
-    # What names no player is refused, and counts as the server's own.
-    return _key_of(caller) if player_id is None else f"user:{player_id}"
-
-
-def _login_key() -> str:
+def _login_key(subject: Subject) -> str:
     """Name and address; hashed, because a name may hold anything."""
-    name = login_key(body_field("username"))
-    return hashlib.sha256(f"{client_address()}|{name}".encode(errors="replace")).hexdigest()[:32]
+    name = login_key(subject.login_name)
+    return hashlib.sha256(f"{subject.address}|{name}".encode(errors="replace")).hexdigest()[:32]
 
 
 @lru_cache(maxsize=64)
@@ -140,201 +97,185 @@ def _scaled(rate: str, scale: Callable[[int], int]) -> str:
     return ";".join(f"{scale(item.amount)} per {item.multiples} {item.GRANULARITY.name}" for item in items)
 
 
-@dataclass(frozen=True)
-class _Limit:
-    """A rate of the settings, and whose calls count against it."""
+class Limits:
+    """The limits of one application. Nothing here raises when Redis is down; see ``WindowCounter``.
 
-    rate: str
-    key: Callable[[], str]
-    # What the key stands for, in words for the caller.
-    per: str
-    exempt_when: Callable[[], bool] | None = None
-    # Shared by the operations that name it; else each has a counter of its own.
-    scope: str | None = None
-    times: int = 1
-    # A success gives its count back: afterwards only failures are left in it.
-    counts_failures: bool = False
+    Count with ``count_call`` what comes in as a request, and with ``count`` what a request asks for beside that. Each
+    answers a ``Counting``, whose ``refusal`` is the error to raise or to show, and which ``refund`` takes back.
+    """
 
-    @property
-    def label(self) -> str:
-        """What flask-limiter hands on with a refusal: the limit's name, and whose it is."""
-        return f"{self.rate.removesuffix('_user')} {self.per}"
-
-
-def _capped(rate: str, scope: str, exempt_when: Callable[[], bool] | None = None) -> _Limit:
-    """The cap per address of those who are counted in another way."""
-    return _Limit(rate, client_address, "address", exempt_when, scope, SIGNED_IN_TIMES)
-
-
-# Operations whose anonymous callers have counters of their own.
-_FOR_ANYBODY: dict[str, list[_Limit]] = {
-    "login": [
-        _Limit("login", _login_key, "user name and address"),
-        _Limit("login_address", client_address, "address", counts_failures=True),
-        _capped("login_address", "login:all"),
-    ],
-    "register": [_Limit("register", client_address, "address")],
-    "refresh": [
-        _Limit("refresh", client_address, "address", counts_failures=True),
-        _capped("refresh", "refresh:all"),
-    ],
-    "read": [
-        _Limit("read_user", _user_key, "account", _is_anonymous, "read"),
-        _Limit("read", client_address, "address", _is_signed_in, "read"),
-        _capped("read", "read:signed-in", _is_anonymous),
-    ],
-    "stream": [
-        _Limit("stream_user", _user_key, "account", _is_opening_anonymous),
-        _Limit("stream", client_address, "address", _is_opening_signed_in),
-        _capped("stream", "stream:signed-in", _is_opening_anonymous),
-        # An id is no secret, so those who show one have a bound as well.
-        _capped("stream", "stream:resumed", _is_opening_anew),
-    ],
-}
-# By the names that operations give.
-_LIMITS: dict[str, list[_Limit]] = {
-    **_FOR_ANYBODY,
-    "request": [_Limit("request", _player_key, "player", _is_anonymous)],
-    "complete": [
-        _Limit("complete", _player_key, "player", _is_anonymous),
-        _Limit("complete_flagged", _player_key, "player", _is_not_flagged),
-    ],
-    "batch": [_Limit("batch", _user_key, "account", _is_anonymous)],
-    "score": [_Limit("score", _user_key, "account", _is_anonymous)],
-}
-_ANONYMOUS = _Limit("anonymous", _anonymous_key, "address")
-_OF_FAILURES = frozenset(limit.label for limits in _LIMITS.values() for limit in limits if limit.counts_failures)
-
-View = Callable[..., Any]
-_OPTIONS: dict[str, Any] = {
-    "strategy": "fixed-window",
-    "headers_enabled": True,
-    "in_memory_fallback_enabled": True,
-    # Every call counts against all of its limits, also one that another limit refuses.
-    "fail_on_first_breach": False,
-    "key_prefix": KEY_PREFIX,
-}
-
-
-class Limits(OneTripLimiter):
-    """The limiter of one application."""
+    def __init__(self, settings: Settings, windows: WindowCounter) -> None:
+        self._settings = settings
+        self.windows = windows
+        self._anonymous = [self._of_anonymous()]
+        #: By the names that operations give.
+        self.table = self._table()
+        self._of_failures = frozenset({"login_address address", "refresh address"})
 
     @property
     def is_degraded(self) -> bool:
         """Whether Redis is down and each process counts for itself."""
-        return self._storage_dead
+        return self.windows.is_degraded
 
-    def rate(self, name: str, times: int = 1) -> Callable[[], str]:
+    def rate(self, name: str, times: int = 1) -> str:
         """The configured rate of this name, divided by the processes while each counts for itself.
 
         ``times`` is the factor of its address, if it has one: the place for a factor of a known crowd, too.
         """
-        setting = f"rate_limit_{name}"
+        configured: str = getattr(self._settings, f"rate_limit_{name}")
+        rate = configured if times == 1 else multiplied(configured, times)
+        if not self.windows.is_degraded:
+            return rate
+        metrics.LIMIT_FALLBACKS.inc()
+        return divided(rate, self._settings.web_concurrency)
 
-        def provide() -> str:
-            settings = current_components().settings
-            configured: str = getattr(settings, setting)
-            rate = configured if times == 1 else multiplied(configured, times)
-            if not self.is_degraded:
-                return rate
-            metrics.LIMIT_FALLBACKS.inc()
-            return divided(rate, settings.web_concurrency)
+    def count_call(self, operation: Operation, subject: Subject) -> Counting:
+        """Count a request against the limits that its operation names, and those of all anonymous callers."""
+        if operation.is_unlimited:
+            return UNCOUNTED
+        own = self.table.get(operation.limits or "", ())
+        is_counted_by_itself = subject.account is not None or operation.limits in _FOR_ANYBODY
+        groups = [own] if is_counted_by_itself else [self._anonymous, own]
+        return self.windows.count_groups([group for group in groups if group], subject)
 
-        return provide
+    def count(self, name: str, subject: Subject) -> Counting:
+        """Count one more operation inside a request, against the limits of this name: ``request``, ``complete`` …
 
-    def guard(self, view: View, name: str) -> View:
-        """The view behind the limits that an operation names."""
-        limited = view
-        for limit in _LIMITS[name]:
-            # Each call declares a limit of the view; one wrapper checks them all.
-            limited = self._declare(limit)(view)
+        The same counters as when it is called by itself. Only answers: raise ``refusal`` or show it.
+        """
+        return self.windows.count_groups([self.table[name]], subject)
 
-        @wraps(view)
-        def guarded(**arguments: Any) -> Any:
-            # A plain look first: the wrapper finds out the same in ten times the time.
-            return (view if self.is_view_counted else limited)(**arguments)
+    def refund(self, counting: Counting) -> None:
+        """Take back what a call was counted; see ``WindowCounter.refund``."""
+        self.windows.refund(counting)
 
-        return guarded
+    def refund_success(self, counting: Counting) -> None:
+        """Take back what a successful call was counted against the limits on failures: those are left in them alone."""
+        if counting.asked and not self._of_failures.isdisjoint(window.limit.label for window, _ in counting.asked):
+            self.windows.refund(counting, self._of_failures)
 
-    def _declare(self, limit: _Limit) -> Callable[[View], View]:
-        rate = self.rate(limit.rate, limit.times)
-        options: dict[str, Any] = {
-            "key_func": limit.key,
-            "exempt_when": limit.exempt_when,
-            "error_message": limit.label,
+    def _limit(
+        self,
+        rate: str,
+        per: str,
+        key: Callable[[Subject], str],
+        *,
+        scope: str,
+        is_shared: bool = False,
+        exempt_when: Callable[[Subject], bool] | None = None,
+        times: int = 1,
+    ) -> Limit[Subject]:
+        return Limit(
+            partial(self.rate, rate, times),
+            key,
+            scope,
+            is_shared=is_shared,
+            label=f"{rate.removesuffix('_user')} {per}",
+            exempt_when=exempt_when,
+        )
+
+    def _of_anonymous(self) -> Limit[Subject]:
+        # The scope that flask-limiter gives to an application's limits.
+        return self._limit("anonymous", "address", _anonymous_key, scope="global", is_shared=True)
+
+    def _capped(self, rate: str, scope: str, exempt_when: Callable[[Subject], bool] | None = None) -> Limit[Subject]:
+        """The cap per address of those who are counted in another way."""
+        return self._limit(
+            rate, "address", _address_key, scope=scope, is_shared=True, exempt_when=exempt_when, times=SIGNED_IN_TIMES
+        )
+
+    def _table(self) -> dict[str, Sequence[Limit[Subject]]]:
+        """By the names that operations give. A scope that is not shared is the operation's endpoint."""
+        limit, capped = self._limit, self._capped
+        return {
+            "login": [
+                limit("login", "user name and address", _login_key, scope="accounts.sign_in"),
+                limit("login_address", "address", _address_key, scope="accounts.sign_in"),
+                capped("login_address", "login:all"),
+            ],
+            "register": [limit("register", "address", _address_key, scope="accounts.create_account")],
+            "refresh": [
+                limit("refresh", "address", _address_key, scope="accounts.refresh"),
+                capped("refresh", "refresh:all"),
+            ],
+            "read": [
+                limit("read_user", "account", _account_key, scope="read", is_shared=True, exempt_when=_is_anonymous),
+                limit("read", "address", _address_key, scope="read", is_shared=True, exempt_when=_is_signed_in),
+                capped("read", "read:signed-in", _is_anonymous),
+            ],
+            "stream": [
+                limit("stream_user", "account", _account_key, scope="live.stream", exempt_when=_is_opening_anonymous),
+                limit("stream", "address", _address_key, scope="live.stream", exempt_when=_is_opening_signed_in),
+                capped("stream", "stream:signed-in", _is_opening_anonymous),
+                # An id is no secret, so those who show one have a bound as well.
+                capped("stream", "stream:resumed", _is_opening_anew),
+            ],
+            "request": [
+                limit("request", "player", _player_key, scope="actions.request_action", exempt_when=_is_anonymous)
+            ],
+            "complete": [
+                limit("complete", "player", _player_key, scope="actions.complete_action", exempt_when=_is_anonymous),
+                limit(
+                    "complete_flagged",
+                    "player",
+                    _player_key,
+                    scope="actions.complete_action",
+                    exempt_when=_is_not_flagged,
+                ),
+            ],
+            "batch": [limit("batch", "account", _account_key, scope="system.send_actions", exempt_when=_is_anonymous)],
+            "score": [
+                limit("score", "account", _account_key, scope="players.show_own_score", exempt_when=_is_anonymous)
+            ],
         }
-        return self.shared_limit(rate, limit.scope, **options) if limit.scope else self.limit(rate, **options)
-
-    def describe(self, refused: RateLimitExceeded) -> dict[str, object]:
-        """Which limit refuses, whose it is, how much it allows, and for how many seconds it goes on refusing."""
-        return _described(self.refused_by or refused.limit, self.retry_after_s())
-
-    def give_back_success(self, response: Response) -> Response:
-        """An after-request hook: what counts failures only lets a success go."""
-        if response.status_code < HTTPStatus.BAD_REQUEST:
-            self.refund(_OF_FAILURES)
-        return response
-
-
-def init_limits(app: Flask, settings: Settings) -> None:
-    """Count anonymous callers everywhere, and each operation's own limits where it names some."""
-    limiter = Limits(_ANONYMOUS.key, application_limits_exempt_when=_is_counted_by_itself, **_OPTIONS)
-    app.config.update(
-        # Names the kind of storage only: the connections know where Redis is, and how to talk to it.
-        RATELIMIT_STORAGE_URI="redis://",
-        RATELIMIT_STORAGE_OPTIONS={"connection_pool": make_counting_pool(settings.redis_url or "")},
-        RATELIMIT_APPLICATION=limiter.rate(_ANONYMOUS.rate),
-    )
-    limiter.init_app(app)
-    app.after_request(limiter.give_back_success)
-    # Asked before anything else: a probe must not wait for the limiter to see whether Redis is back.
-    limiter.request_filter(_is_unlimited)
-    for endpoint, view in app.view_functions.items():
-        operation = getattr(view, "operation", None)
-        if operation is not None and operation.limits:
-            app.view_functions[endpoint] = limiter.guard(view, operation.limits)
-
-
-def _described(rule: RuntimeLimit, retry_after_s: int) -> dict[str, object]:
-    name, _, per = str(rule.error_message or _ANONYMOUS.label).partition(" ")
-    return {"limit": name, "per": per, "rate": str(rule.limit), "retryAfter": retry_after_s}
 
 
 class NextLimit:
     """The limits of requesting an action, for a completion that asks for the next one."""
 
-    def __init__(self, endpoint: str) -> None:
-        """``endpoint``: of the operation that requests actions."""
-        self._endpoint = endpoint
-        self._spent: Spent | None = None
+    def __init__(self, limits: Limits, subject: Subject) -> None:
+        self._limits = limits
+        self._subject = subject
+        self._spent = UNCOUNTED
 
     def spend(self) -> None:
         """Count one request. Raises RateLimitExceeded with the details that a request would be refused with."""
-        (limiter,) = current_app.extensions["limiter"]
-        self._spent = limiter.spend(self._endpoint)
-        refused_by = self._spent.refused_by()
-        if refused_by is not None:
-            rule, retry_after_s = refused_by
-            raise errors.RateLimitExceeded(retry_after_s, details=_described(rule, retry_after_s))
+        self._spent = self._limits.count("request", self._subject)
+        self._spent.check()
 
     def give_back(self) -> None:
         """Take back what was counted, once; nothing when nothing was."""
-        spent, self._spent = self._spent, None
-        if spent is not None:
-            (limiter,) = current_app.extensions["limiter"]
-            limiter.give_back(spent)
+        spent, self._spent = self._spent, UNCOUNTED
+        self._limits.refund(spent)
 
 
-def describe_refusal(refused: RateLimitExceeded) -> dict[str, object]:
-    """The details of a refusal, for a page that wants to say what to wait for."""
-    (limiter,) = current_app.extensions["limiter"]
-    described: dict[str, object] = limiter.describe(refused)
-    return described
+# Operations whose anonymous callers have counters of their own.
+_FOR_ANYBODY = frozenset({"login", "register", "refresh", "read", "stream"})
 
 
-def _is_unlimited() -> bool:
-    """Pages and static files, health and metrics, and a browser's question whether it may call at all."""
-    operation = current_operation()
-    if operation is None:
-        return request.endpoint in current_app.view_functions
-    return operation.is_unlimited or request.method == "OPTIONS"
+def make_limits(settings: Settings) -> Limits:
+    """Connects to nothing yet."""
+    # Names the kind of storage only: the connections know where Redis is, and how to talk to it.
+    storage = RedisStorage(_REDIS, connection_pool=make_counting_pool(settings.redis_url or ""))
+    return Limits(settings, WindowCounter(storage, KEY_PREFIX))
+
+
+def init_limiter(app: Flask, limits: Limits) -> None:
+    """flask-limiter itself, on the same connections and keys: for its commands, and for its decorators.
+
+    Our own table counts everything that ``enter`` lets in, and flask-limiter declares nothing by itself.
+    """
+    app.config.update(
+        RATELIMIT_STORAGE_URI=_REDIS,
+        RATELIMIT_STORAGE_OPTIONS={"connection_pool": limits.windows.connection_pool},
+    )
+    limiter = Limiter(
+        lambda: address_of(request.environ),
+        strategy="fixed-window",
+        key_prefix=KEY_PREFIX,
+        in_memory_fallback_enabled=True,
+        fail_on_first_breach=False,
+    )
+    # Registered beforehand, it leaves its hooks out, which would look at each request and find nothing to do.
+    app.extensions.setdefault("limiter", set()).add(limiter)
+    limiter.init_app(app)

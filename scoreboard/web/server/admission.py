@@ -17,11 +17,11 @@ import structlog
 
 from scoreboard import metrics
 from scoreboard.domain.errors import ScoreboardError, ServiceUnavailable, ValidationFailed
+from scoreboard.web.api.cross_origin import is_preflight, refusal_headers
 from scoreboard.web.api.refusals import bare_answer
-from scoreboard.web.door.cross_origin import is_preflight, refusal_headers
-from scoreboard.web.door.request_log import STEADY_HEADERS
-from scoreboard.web.door.stream_refusals import MIMETYPE, is_wanted, refused_frame
+from scoreboard.web.api.stream_refusals import MIMETYPE, is_wanted, refused_frame
 from scoreboard.web.server.bodies import Bodies, BodyNotTaken
+from scoreboard.web.server.security_headers import STEADY_HEADERS
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo

@@ -13,7 +13,7 @@ from scoreboard import metrics
 from scoreboard.domain.errors import ValidationFailed
 from scoreboard.web.api.refusals import BY_STATUS, INTERNAL_ERROR, bare_answer
 from scoreboard.web.door.client_info import UNIX_PEER
-from scoreboard.web.door.request_log import steady_headers
+from scoreboard.web.server.security_headers import steady_headers
 
 log = structlog.get_logger(__name__)
 

@@ -10,17 +10,10 @@ from scoreboard.services.accounts.register import register
 from scoreboard.services.accounts.sessions import SignIn, log_out, refresh_session
 from scoreboard.web.api import requests, responses
 from scoreboard.web.api.answers import answer
+from scoreboard.web.api.operation import Access, Operation, serves
 from scoreboard.web.bootstrap import current_components
 from scoreboard.web.door.call import BareCall, Call
-from scoreboard.web.door.callers import (
-    drop_cookies,
-    drop_cookies_on_refusal,
-    refresh_claims,
-    set_cookies,
-    sign_in_answer,
-)
-from scoreboard.web.door.enter import serves
-from scoreboard.web.door.operation import Access, Operation
+from scoreboard.web.door.cookies import drop_cookies, drop_cookies_on_refusal, set_cookies
 
 blueprint = Blueprint("accounts", __name__, url_prefix="/v1/auth")
 
@@ -98,8 +91,8 @@ def refresh(call: Call[requests.Refresh, None]) -> Response:
     """
     components = current_components()
     # A refused cookie is of no more use; left in place, it would have every stream of that browser refused.
-    drop_cookies_on_refusal(call.body.refresh_token)
-    session_id, refresh_id, is_cookie = refresh_claims(call.body.refresh_token)
+    drop_cookies_on_refusal(call, call.body.refresh_token)
+    session_id, refresh_id, is_cookie = components.door.callers.refresh_claims(call.http, call.body.refresh_token)
     renewed = refresh_session(
         components.database,
         components.events,
@@ -124,8 +117,9 @@ def sign_out(call: BareCall) -> Response:
 
 
 def _signed_in(sign_in: SignIn, with_cookies: bool, status: int) -> Response:
-    data = sign_in_answer(sign_in)
+    components = current_components()
+    data = components.access_tokens.sign_in_answer(sign_in)
     response = answer(data, status)
     if with_cookies:
-        set_cookies(response, data)
+        set_cookies(response, data, components.settings)
     return response

@@ -18,16 +18,15 @@ from scoreboard.services.actions.complete import Completed, CompletionCall
 from scoreboard.services.actions.following import NextAnswer, NextState, NextWanted
 from scoreboard.services.actions.issue import IssuedAction, issue_action
 from scoreboard.services.actions.read import read_action
+from scoreboard.store.intake import Player
 from scoreboard.web.api import requests, responses
 from scoreboard.web.api.answers import answer
 from scoreboard.web.api.errors import refusal_within
+from scoreboard.web.api.operation import Access, Operation, serves
 from scoreboard.web.bootstrap import current_components
 from scoreboard.web.door.call import AnyCall, BareCall, Call
-from scoreboard.web.door.enter import serves
-from scoreboard.web.door.operation import Access, Operation
 from scoreboard.web.door.parsing import validated
 from scoreboard.web.door.rate_limits import NextLimit
-from scoreboard.web.door.served_player import find_player
 from scoreboard.wire.events import as_reason_details
 
 
@@ -36,8 +35,6 @@ class _Next(TypedDict, total=False):
 
 
 blueprint = Blueprint("actions", __name__, url_prefix="/v1/actions")
-# The endpoint whose limits a `next` counts against.
-_REQUEST = "actions.request_action"
 
 
 @blueprint.get("/types")
@@ -113,22 +110,29 @@ def complete_action(call: Call[requests.ActionCompletion, None]) -> Response:
     """
     body = call.body
     proof = Proof(body.proof.completion_time, body.proof.checksum, body.proof.points, body.proof.data)
-    completed = current_components().action_completion.complete(
+    components = current_components()
+    completed = components.action_completion.complete(
         CompletionCall(
             completion=Completion(body.action_id, body.action_token, proof),
             caller=call.caller,
             on_behalf_of=body.on_behalf_of,
-            find_player=partial(find_player, call),
+            find_player=partial(_find_player, call),
             origin=call.origin,
             wait_s=call.wait_s,
             wanted=_wanted(body.next),
-            request_limit=NextLimit(_REQUEST),
+            request_limit=NextLimit(components.limits, call.subject),
         )
     )
     response = _completed(call, completed)
     if call.wait_s is not None:
         response.headers["Preference-Applied"] = f"wait={call.wait_s:.0f}"
     return response
+
+
+def _find_player(call: AnyCall, player_id: UUID) -> Player | None:
+    """The account of this id, without a second question about the one that the limits have asked for."""
+    known = call.served_player
+    return known if known is not None and known.id == player_id else current_components().callers.find_player(player_id)
 
 
 def _wanted(raw: object) -> NextWanted | ValidationFailed | None:

@@ -9,10 +9,9 @@ from scoreboard.domain.errors import ServiceUnavailable
 from scoreboard.services.upkeep.health import Health, check_parts, check_postgres, check_readiness, overall
 from scoreboard.web.api import responses
 from scoreboard.web.api.answers import answer
+from scoreboard.web.api.operation import Access, Operation, serves
 from scoreboard.web.bootstrap import current_components
 from scoreboard.web.door.call import BareCall
-from scoreboard.web.door.enter import serves
-from scoreboard.web.door.operation import Access, Operation
 from scoreboard.web.views.operators import REFUSALS, check_operator
 
 blueprint = Blueprint("health", __name__)

@@ -8,10 +8,9 @@ from scoreboard.domain import errors
 from scoreboard.domain.standings import Board
 from scoreboard.web.api import requests, responses
 from scoreboard.web.api.answers import answer
+from scoreboard.web.api.operation import Access, Operation, serves
 from scoreboard.web.bootstrap import current_components
 from scoreboard.web.door.call import AnyCall, Call
-from scoreboard.web.door.enter import serves
-from scoreboard.web.door.operation import Access, Operation
 from scoreboard.wire.events import board_row
 
 blueprint = Blueprint("leaderboard", __name__, url_prefix="/v1/leaderboard")

@@ -12,10 +12,9 @@ from prometheus_client.registry import Collector
 from scoreboard.metric_values import BOOK, Series
 from scoreboard.services.upkeep.health import check_parts, read_backlog
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
+from scoreboard.web.api.operation import Access, Operation, serves
 from scoreboard.web.bootstrap import Components, current_components
 from scoreboard.web.door.call import BareCall
-from scoreboard.web.door.enter import serves
-from scoreboard.web.door.operation import Access, Operation
 from scoreboard.web.views.operators import REFUSALS, check_operator
 
 blueprint = Blueprint("metrics", __name__)

@@ -9,10 +9,9 @@ from scoreboard.services.accounts.read_player import PlayerScore, read_history, 
 from scoreboard.web.api import requests, responses
 from scoreboard.web.api.answers import answer
 from scoreboard.web.api.cursors import decode_cursor, encode_cursor
+from scoreboard.web.api.operation import Access, Operation, serves
 from scoreboard.web.bootstrap import current_components
 from scoreboard.web.door.call import Call
-from scoreboard.web.door.enter import serves
-from scoreboard.web.door.operation import Access, Operation
 
 blueprint = Blueprint("players", __name__, url_prefix="/v1/users")
 

@@ -24,12 +24,11 @@ from scoreboard.live.stream.frames import Frame, retry_frame
 from scoreboard.live.stream.outlet import Outlet, QueueOutlet
 from scoreboard.services.actions.tokens import TicketClaims
 from scoreboard.web.api import requests, responses
-from scoreboard.web.api.answers import answer
+from scoreboard.web.api.answers import Answer, answer
+from scoreboard.web.api.operation import Access, Operation, serves
 from scoreboard.web.bootstrap import Components, current_components
 from scoreboard.web.door.bearer import has_bearer
 from scoreboard.web.door.call import AnyCall, BareCall, Call
-from scoreboard.web.door.enter import serves
-from scoreboard.web.door.operation import Access, Operation
 from scoreboard.web.server.giving_away import give_away, may_give_away
 from scoreboard.web.server.socket_outlet import SocketOutlet, bound
 from scoreboard.wire.events import Event
@@ -163,7 +162,7 @@ class _Frames:
         self._stream.close()
 
 
-class _DirectResponse(Response):
+class _DirectResponse(Answer):
     """Sends headers and first frames, then leaves the connection to the hub."""
 
     automatically_set_content_length = False

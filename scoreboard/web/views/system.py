@@ -15,10 +15,9 @@ from scoreboard.web.api import requests, responses
 from scoreboard.web.api.answers import answer
 from scoreboard.web.api.batch_rows import JSON_LINES, external_ids, read_row, rows_of_json, rows_of_lines
 from scoreboard.web.api.errors import refusal_within
+from scoreboard.web.api.operation import Access, Operation, serves
 from scoreboard.web.bootstrap import current_components
 from scoreboard.web.door.call import BareCall
-from scoreboard.web.door.enter import serves
-from scoreboard.web.door.operation import Access, Operation
 from scoreboard.web.door.parsing import read_body
 from scoreboard.web.server.bodies import LARGER_BODIES
 from scoreboard.web.views.actions import status_url
@@ -74,7 +73,7 @@ def send_actions(call: BareCall) -> Response:
 
 def _values(call: BareCall) -> Sequence[object]:
     """The rows, as yet unchecked. Raises ValidationFailed, UnsupportedMediaType, RequestEntityTooLarge."""
-    raw = read_body()
+    raw = read_body(call.http)
     if call.http.mimetype == JSON_LINES:
         return rows_of_lines(raw)
     if not call.http.is_json:

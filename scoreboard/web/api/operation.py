@@ -6,9 +6,9 @@ Data only: ``enter`` acts by it, and the OpenAPI description is made of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -61,6 +61,19 @@ class Operation:
     takes_idempotency_key: bool = False
     # Of the successful answer.
     media_type: str = "application/json"
+
+
+V = TypeVar("V", bound=Callable[..., object])
+
+
+def serves(operation: Operation) -> Callable[[V], V]:
+    """Declare what a view serves: the view is called with a ``Call`` when everything about the request is in order."""
+
+    def declare(view: V) -> V:
+        view.operation = replace(operation, description=(view.__doc__ or "").strip())  # type: ignore[attr-defined]
+        return view
+
+    return declare
 
 
 def operation_of(view: Callable[..., object] | None) -> Operation | None:
