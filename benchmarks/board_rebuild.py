@@ -145,7 +145,7 @@ class Writer:
             while not self._stopping.wait(1 / _WRITES_PER_S):
                 self._write(self._players[number % len(self._players)])
                 number += 1
-        except Exception as error:  # raised again by whoever ends this
+        except Exception as error:  # raised again by the caller that ends this
             self._error = error
 
     def _write(self, player: UUID) -> None:

@@ -100,8 +100,8 @@ def goals(found: BoardRun) -> list[Goal]:
 def table(found: BoardRun) -> str:
     lines = [f"{'players':>10}{'filled in s':>13}{'Redis CPU s':>13}{'bytes each':>12}"]
     lines += [
-        f"{each.players:>10,}{each.seconds:>13}{each.redis_cpu_s:>13}{each.bytes_per_player:>12}"
-        for each in found.filled
+        f"{fill.players:>10,}{fill.seconds:>13}{fill.redis_cpu_s:>13}{fill.bytes_per_player:>12}"
+        for fill in found.filled
     ]
     lines += ["", f"{'call':<16}{'players':>10}{'µs':>10}{'client CPU':>12}{'Redis CPU':>11}"]
     lines += [

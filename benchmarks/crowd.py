@@ -222,7 +222,7 @@ class _Clients:
         if any(event.name in GREETINGS for event in events):
             self._note_open(client)
         client.is_level = client.is_open and client.reader.is_between_events
-        versions = tuple(each.version for each in events if each.name == UPDATE and each.version is not None)
+        versions = tuple(event.version for event in events if event.name == UPDATE and event.version is not None)
         for version in versions:
             self._arrivals.setdefault(version, array("q"))
         if was_level and client.is_level and data and len(self._known) < _KNOWN_MAX:

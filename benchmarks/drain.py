@@ -141,10 +141,10 @@ class Drain:
             {
                 "ids": ids,
                 "users": [random.choice(self._players) for _ in ids],
-                "types": [each[0] for each in completions],
-                "metadata": [orjson.dumps(each[1]).decode() for each in completions],
-                "hashes": [hashlib.sha256(each.bytes).digest() for each in ids],
-                "points": [each[2] for each in completions],
+                "types": [type_ for type_, _, _ in completions],
+                "metadata": [orjson.dumps(metadata).decode() for _, metadata, _ in completions],
+                "hashes": [hashlib.sha256(id_.bytes).digest() for id_ in ids],
+                "points": [points for _, _, points in completions],
             },
         )
 
@@ -172,7 +172,7 @@ class Drain:
         with self._database.read() as connection:
             own = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
         return {
-            "worker": sum(family_cpu_s(each) for each in psutil.Process().children() if _is_worker(each)),
+            "worker": sum(family_cpu_s(child) for child in psutil.Process().children() if _is_worker(child)),
             "postgres": family_cpu_s(psutil.Process(self._local.postgres.pid), without=own),
             "valkey": family_cpu_s(psutil.Process(self._local.valkey.pid)),
         }
@@ -188,11 +188,11 @@ def _is_worker(process: psutil.Process) -> bool:
 def family_cpu_s(process: psutil.Process, *, without: int | None = None) -> float:
     """CPU seconds of a process, its living children and those that have ended."""
     total = 0.0
-    for each in [process, *process.children()]:
-        if each.pid != without:
-            times = each.cpu_times()
+    for member in [process, *process.children()]:
+        if member.pid != without:
+            times = member.cpu_times()
             total += times.user + times.system
-            total += times.children_user + times.children_system if each == process else 0.0
+            total += times.children_user + times.children_system if member == process else 0.0
     return total
 
 
@@ -213,7 +213,7 @@ def prepared(local: LocalServers, folder: Path, players: int, **environment: str
         batches = seed_players(
             database, Passwords(), count=players, prefix=prefix, password=prefix, session_ttl_s=3_600
         )
-        ids = [UUID(each.user_id) for batch in batches for each in batch]
+        ids = [UUID(player.user_id) for batch in batches for player in batch]
         rebuild_board(database, Standings(client), EventLog(client))
         supervisor = Supervisor(lambda _line: None)
         closing.callback(supervisor.stop)
@@ -245,11 +245,11 @@ def table(found: Sequence[Drained]) -> str:
     """One line a run; CPU in µs per action."""
     names = ("actions", "per batch", "per s", "worker", "postgres", "valkey", "settled p50/p95")
     lines = [" " * 10 + "".join(f"{name:>{max(9, len(name) + 3)}}" for name in names)]
-    for each in found:
-        latency = f"{each.settled_ms.p50}/{each.settled_ms.p95} ms" if each.settled_ms else "-"
-        cpu = each.cpu_us
+    for drained in found:
+        latency = f"{drained.settled_ms.p50}/{drained.settled_ms.p95} ms" if drained.settled_ms else "-"
+        cpu = drained.cpu_us
         lines.append(
-            f"{each.name:10}{each.actions:10,}{each.per_batch:12}{each.actions_per_s:9,}"
+            f"{drained.name:10}{drained.actions:10,}{drained.per_batch:12}{drained.actions_per_s:9,}"
             f"{cpu['worker']:9}{cpu['postgres']:11}{cpu['valkey']:9}{latency:>18}"
         )
     return "\n".join(lines)
@@ -265,7 +265,7 @@ def main(actions: int, players: int, rate: int, seconds: int, as_json: bool) -> 
     """Settle accepted actions with one worker process."""
     with open_folder() as folder, LocalServers(folder) as local:
         found = run(local, folder, actions=actions, players=players, rate=rate, flow_s=seconds)
-    click.echo(orjson.dumps([asdict(each) for each in found]).decode() if as_json else table(found))
+    click.echo(orjson.dumps([asdict(drained) for drained in found]).decode() if as_json else table(found))
 
 
 if __name__ == "__main__":

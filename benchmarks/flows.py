@@ -88,7 +88,7 @@ class Plan:
         """Whether every count was right; figures are another matter."""
         return (
             all(run.is_whole for run in self.runs)
-            and all(each.is_well for each in self.verified)
+            and all(check.is_well for check in self.verified)
             and (self.batch is None or self.batch.is_whole)
             and (self.boards is None or self.boards.is_right)
         )

@@ -212,7 +212,7 @@ def goals(runs: Sequence[FlowRun], drained: Sequence[Drained] = ()) -> list[Flow
     if half:
         found += _half_load(half)
     if drained:
-        best_rate = max(each.actions_per_s for each in drained)
+        best_rate = max(drain.actions_per_s for drain in drained)
         found.append(FlowGoal("actions settled a second by one worker process", best_rate, LEAST_DRAINED_PER_S, True))
     return found
 
@@ -255,7 +255,7 @@ def as_json(
         "machine": machine(),
         "players": players,
         "runs": [run.as_json() for run in runs],
-        "verified": [asdict(each) for each in verified],
-        "drained": [asdict(each) for each in drained],
+        "verified": [asdict(check) for check in verified],
+        "drained": [asdict(drain) for drain in drained],
         "goals": [{**asdict(goal), "isMet": goal.is_met} for goal in goals(runs, drained)],
     }

@@ -89,8 +89,8 @@ class Rotation:
     def payload(self, mover: Standing, version: int) -> bytes:
         """The data of the service's own board event, for servers that don't build it themselves."""
         entries = tuple(
-            BoardEntry(rank, each.user_id, each.username, each.score, each.reached_at)
-            for rank, each in enumerate(self._players, start=1)
+            BoardEntry(rank, player.user_id, player.username, player.score, player.reached_at)
+            for rank, player in enumerate(self._players, start=1)
         )
         updated = UpdatedUser(userId=mover.user_id, oldRank=TOP_SIZE, newRank=1, scoreChange=_INCREMENT)
         return to_json(board_updated(Board(entries, 1_000, version), updated).data)
@@ -120,7 +120,7 @@ class Ours:
         if top is None:
             raise RuntimeError("the board is not whole after seeding")
         self._rotation = Rotation(
-            [Standing(each.user_id, each.username, 1_000, each.updated_at, 1, True) for each in top.board.entries]
+            [Standing(row.user_id, row.username, 1_000, row.updated_at, 1, True) for row in top.board.entries]
         )
         for _ in range(TOP_SIZE):
             self.change()
@@ -199,7 +199,7 @@ def running_floor(redis_url: str) -> Iterator[Floor]:
         for _ in range(PROCESSES):
             command = [sys.executable, "-m", "benchmarks.floor", str(port), redis_url]
             supervisor.start("floor", shlex.join(command), env=environment_with(), cwd=ROOT)
-        _wait(lambda: sum("ready" in each for each in lines) == PROCESSES, "the bare loop did not start", lines)
+        _wait(lambda: sum("ready" in line for line in lines) == PROCESSES, "the bare loop did not start", lines)
         yield Floor(port, redis.Redis.from_url(redis_url))
     finally:
         supervisor.stop()
@@ -216,7 +216,7 @@ def running_stock(redis_url: str) -> Iterator[Stock]:
     command += [f"127.0.0.1:{port}", "--no-control-socket", f"benchmarks.stock:create_app({redis_url!r})"]
     try:
         supervisor.start("stock", shlex.join(command), env=environment_with(), cwd=ROOT)
-        _wait(lambda: sum("Booting worker" in each for each in lines) == PROCESSES, "flask-sse did not start", lines)
+        _wait(lambda: sum("Booting worker" in line for line in lines) == PROCESSES, "flask-sse did not start", lines)
         _wait(lambda: _listens(port), "flask-sse does not listen", lines)
         server = Stock(port, redis_url, redis.Redis.from_url(redis_url))
         # It listens before its workers have loaded it, and says nothing when they have.

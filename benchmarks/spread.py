@@ -24,9 +24,11 @@ def open_spread(port: int, count: int, pids: Sequence[int]) -> list[socket.socke
     held: dict[int, list[socket.socket]] = {pid: [] for pid in pids}
     try:
         for _ in range(_ROUNDS_MAX):
-            missing = count - sum(len(each) for each in held.values())
+            missing = count - sum(len(share) for share in held.values())
             if not missing:
-                return [each for group in zip(*held.values(), strict=False) for each in group] + _odd_ones(held)
+                return [connection for group in zip(*held.values(), strict=False) for connection in group] + _odd_ones(
+                    held
+                )
             opened = [_connect(port) for _ in range(missing)]
             for pid, connections in _by_holder(opened, pids).items():
                 room = share - len(held[pid])
@@ -43,8 +45,8 @@ def open_spread(port: int, count: int, pids: Sequence[int]) -> list[socket.socke
 
 def _odd_ones(held: dict[int, list[socket.socket]]) -> list[socket.socket]:
     """What an uneven number leaves over."""
-    least = min(len(each) for each in held.values())
-    return [connection for each in held.values() for connection in each[least:]]
+    least = min(len(share) for share in held.values())
+    return [connection for share in held.values() for connection in share[least:]]
 
 
 def _connect(port: int) -> socket.socket:
@@ -61,10 +63,10 @@ def _by_holder(opened: list[socket.socket], pids: Sequence[int]) -> dict[int, li
     while True:
         found = defaultdict(list)
         for pid in pids:
-            for each in psutil.Process(pid).net_connections("tcp"):
-                if getattr(each.raddr, "port", None) in by_port:
-                    found[pid].append(by_port[each.raddr.port])
-        if sum(len(each) for each in found.values()) == len(opened):
+            for held in psutil.Process(pid).net_connections("tcp"):
+                if getattr(held.raddr, "port", None) in by_port:
+                    found[pid].append(by_port[held.raddr.port])
+        if sum(len(share) for share in found.values()) == len(opened):
             return found
         if time.monotonic() > deadline:
             raise TimeoutError("the server does not accept connections")

@@ -115,8 +115,8 @@ def _start_beat(**_: Any) -> None:
     share_metrics(settings.redis_url)
     # Celery's own handler raises an exception, and Python ignores those in a finalizer, which runs at any line: of 240
     # beats whose broker ended with them, one went on for ever. Beat holds nothing that is to be saved.
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _end_at_once)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _end_at_once)
 
 
 def _end_at_once(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the signal module's signature

@@ -61,7 +61,7 @@ async def _replay(log: ContestLog, options: Options, result: Result) -> None:
         result.points = action_type.points
         result.participants = await _register_all(client, log)
         await _play(log, options, action_type, result)
-        accepted = sum(play.action_id is not None for one in result.participants for play in one.plays)
+        accepted = sum(play.action_id is not None for participant in result.participants for play in participant.plays)
         with ProgressBar("outcomes", accepted) as progress:
             await await_outcomes(result.participants, progress.advance)
         reader = result.participants[0].account

@@ -72,12 +72,12 @@ def to_json(result: Result) -> Json:
         "differences": result.differences,
         "players": [
             {
-                "team": one.player.team,
-                "userId": one.account.user_id,
-                "username": one.account.username,
-                "actions": [_action(play) for play in one.plays],
+                "team": participant.player.team,
+                "userId": participant.account.user_id,
+                "username": participant.account.username,
+                "actions": [_action(play) for play in participant.plays],
             }
-            for one in result.participants
+            for participant in result.participants
         ],
     }
 
