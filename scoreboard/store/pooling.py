@@ -21,7 +21,9 @@ Pooler = Literal["session", "transaction"]
 #: For connections and transactions whose statements find rows by their keys. Left to itself PostgreSQL plans the larger
 #: statements anew for each call, which costs it more than running them on ten rows; and in a young database it reads
 #: ``actions`` from end to end until the first ANALYZE, a minute later.
-PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+#: Without statistics it also takes any index with a fitting predicate for as good as the right one, and then prefers
+#: one that is a level lower: levels are priced by the cost of an operator.
+PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "cpu_operator_cost": "0"}
 
 #: Of ``connection.info`` where each transaction has to set its own: the statements that do so.
 LOCAL_SETTINGS = "local_settings"

@@ -88,6 +88,30 @@ def test_each_callers_right_is_checked_once_and_actions_are_found_by_key(as_serv
     assert all("user_id" in node.get("Index Cond", "") for node in of_all_players), of_all_players
 
 
+@pytest.mark.parametrize("others", [0, 300, 350, 2_000])
+def test_a_players_open_actions_are_counted_without_those_of_others(as_served: Database, others: int) -> None:
+    caller = sign_in(as_served)
+    with as_served.write() as connection:
+        # At some hundred rows the index by time is a level lower than the one by players.
+        connection.exec_driver_sql(
+            "INSERT INTO actions (id, user_id, action_type, metadata, token_hash, issued_at, expires_at) "
+            "SELECT gen_random_uuid(), %s, 'SOLVE_PROBLEM', '{}', 'x', now(), "
+            "now() + number * interval '1 ms' + interval '1 minute' "
+            "FROM generate_series(1, %s) AS number",
+            (add_user(as_served).id, others),
+        )
+    issue = wanted(caller)
+    with as_served.autocommit() as connection:
+        assert len(intake.issue(connection, [issue], max_open=5)) == 1
+        assert intake.accept(connection, [completion(issue)], max_open=5)
+        for statement in (intake._ISSUE, intake._ACCEPT):
+            arguments = [None] * len(statement.source.types)
+            found = explain(connection, statement.source.name, arguments, analyze=False)
+            indexes = {node.get("Index Name") for node in found}
+            assert "ix_actions_open" in indexes
+            assert "ix_actions_expiring" not in indexes
+
+
 def test_settling_reads_no_more_than_its_own_actions(as_served: Database, catalogue: Catalogue) -> None:
     player = add_user(as_served)
     ids = [add_accepted(as_served, player.id, Accepted("SOLVE_PROBLEM")) for _ in range(ROWS)]

@@ -52,7 +52,7 @@ accepted AS (
     FROM new JOIN open ON open.id = new.id
     WHERE actions.id = new.id AND actions.user_id = new.user_id AND actions.token_hash = decode(new.token_hash, 'hex')
           AND actions.state || '' = 'issued' AND actions.expires_at > clock_timestamp()
-    RETURNING actions.accepted_at, new.*
+    RETURNING actions.accepted_at, actions.expires_at, new.*
 ),
 wanted AS (
     SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY place) AS nth FROM accepted WHERE next_id IS NOT NULL
@@ -63,9 +63,12 @@ issued AS (
            accepted_at, accepted_at + next_ttl_s * interval '1 second'
     FROM wanted
     WHERE nth + (SELECT count(*) FROM actions
-                 WHERE user_id = wanted.user_id AND state = 'issued' AND expires_at > wanted.accepted_at
-                       -- The statement sees these as they were before it.
-                       AND NOT EXISTS (SELECT FROM accepted WHERE accepted.id = actions.id)) <= :max_open
+                 WHERE user_id = wanted.user_id AND state = 'issued'
+                       -- As in issue_actions.sql.
+                       AND (user_id, expires_at) > (wanted.user_id, wanted.accepted_at))
+          -- The statement sees these as they were before it. Counted apart, so that the index alone answers the first.
+          - (SELECT count(*) FROM accepted
+             WHERE user_id = wanted.user_id AND expires_at > wanted.accepted_at) <= :max_open
     RETURNING id, issued_at, expires_at
 )
 SELECT accepted.id, accepted.digest, issued.issued_at, issued.expires_at
