@@ -16,6 +16,8 @@ from typing import BinaryIO
 import orjson
 import structlog
 
+# What stands for the address of a peer at a unix socket, which has none: a proxy on this machine.
+UNIX_PEER = "unix"
 # A busy process writes some thousand lines a second; a reader of the log sees them this much later.
 _FLUSH_S = 0.2
 # Texts of libraries may quote what was sent to them; the longest that says something is a stack trace.

@@ -61,6 +61,16 @@ ALLOWED: dict[str, set[str]] = {
     "workers": {*BELOW_WEB, *START},
     "app": {*BELOW_WEB, "scoreboard.web"},
 }
+# Room of web → the rooms that it may import, itself understood. ``app.py`` may import them all.
+WEB_ROOMS: dict[str, set[str]] = {
+    "api": set(),
+    "server": {"api"},
+    "door": {"api"},
+    "static_files": set(),
+    "bootstrap": {"door", "server"},
+    "application": {"api", "door", "static_files"},
+    "views": {"api", "door", "server", "bootstrap", "static_files"},
+}
 # Third parties that stay where they belong: package → layers and modules that may import it.
 HOMES: dict[str, set[str]] = {
     "gevent": {"scoreboard.web"},
@@ -223,6 +233,52 @@ def test_workers_reach_neither_the_web_nor_gevent() -> None:
     assert {"scoreboard.services.actions.settle", "scoreboard.store.engine"} <= reached
     assert not {name for name in reached if is_within(name, "scoreboard.web") or is_within(name, "app")}
     assert not reached & {"gevent", "psycogreen", "flask_limiter", "flask_sse"}
+
+
+def room_of(name: str) -> str:
+    """The room of web that this module lies in; a module beside the rooms is one of its own."""
+    return next((room for room in WEB_ROOMS if is_within(name, f"scoreboard.web.{room}")), "")
+
+
+@pytest.mark.parametrize("room", sorted(WEB_ROOMS))
+def test_a_room_of_web_imports_only_the_rooms_below_it(room: str) -> None:
+    here = [module for module in modules().values() if room_of(module.name) == room]
+    assert here, f"there is no {room}: the layout has changed"
+    wrong = [
+        f"{module.name} imports {name}"
+        for module in here
+        for name in sorted(module.imports)
+        if is_within(name, "scoreboard.web") and room_of(name) not in {room, *WEB_ROOMS[room]}
+    ]
+    assert wrong == []
+
+
+def circles() -> list[set[str]]:
+    """Modules that import each other, also over others, and for types alone."""
+    known = modules()
+    reached = {name: below(name) for name in known}
+    return [
+        {name, other}
+        for name in known
+        for other in reached[name]
+        if name < other and other in known and name in reached[other]
+    ]
+
+
+def below(start: str) -> set[str]:
+    """All modules that this one imports, directly or by others; packages on the way are left out."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for name in modules()[waiting.pop()].imports & modules().keys():
+            if name not in seen:
+                seen.add(name)
+                waiting.append(name)
+    return seen
+
+
+def test_no_modules_import_each_other() -> None:
+    assert circles() == []
 
 
 def test_only_the_application_puts_the_web_together() -> None:

@@ -9,13 +9,13 @@ from uuid import UUID
 
 from flask import Request
 
-from scoreboard.domain.errors import InvalidToken
 from scoreboard.store.audit import Origin
 from scoreboard.store.idempotency import KeyedRequest
 from scoreboard.store.intake import Player
 from scoreboard.store.sessions import Caller
 from scoreboard.web.door.client_info import address_of, origin_of
 from scoreboard.web.door.idempotency import keyed_request
+from scoreboard.web.door.identity import Identity
 from scoreboard.web.door.preferences import asked_event_id, preferred_wait_s
 from scoreboard.web.door.subject import Subject
 
@@ -24,39 +24,6 @@ if TYPE_CHECKING:
 
 B = TypeVar("B", bound="BaseModel | None", covariant=True)
 Q = TypeVar("Q", bound="BaseModel | None", covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who calls, as far as it is known before the operation's own check.
-
-    ``caller`` is None without credentials and with bad ones; then ``error`` says what is wrong with them.
-    """
-
-    caller: Caller | None = None
-    error: Exception | None = None
-    # Unix seconds; None without a token or ticket that is valid.
-    access_expires_at: int | None = None
-    # From the cache: the write rechecks session, role and status.
-    is_cached: bool = False
-    # The account of a token that has expired, and was good until then.
-    expired_subject: str | None = None
-
-    def check(self) -> None:
-        """Raises InvalidToken, TokenExpired, CsrfFailed, AccountBanned, and what a database that is down raises."""
-        if self.error is not None:
-            raise self.error
-
-    def required(self) -> Caller:
-        """The signed-in caller. Raises what ``check`` raises, and InvalidToken where there is none."""
-        self.check()
-        if self.caller is None:
-            raise InvalidToken
-        return self.caller
-
-
-#: A request without credentials.
-NOBODY = Identity()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.sessions import Caller
 from scoreboard.web.api.operation import Operation
 from scoreboard.web.door.bearer import bearer_token, has_bearer
-from scoreboard.web.door.call import NOBODY, Identity
 from scoreboard.web.door.cookies import check_proof, check_sender, cookie_settings, is_believed
+from scoreboard.web.door.identity import NOBODY, Identity
 from scoreboard.web.door.tokens import Tokens
 from scoreboard.web.door.verified_tokens import AccessClaims, VerifiedTokens
 

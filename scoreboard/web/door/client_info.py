@@ -9,14 +9,12 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_network
 from typing import TYPE_CHECKING
 
+from scoreboard.logs import UNIX_PEER
 from scoreboard.store.audit import Origin
 from scoreboard.web.door.forwarded import read_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
-
-# A peer at a unix socket has no address: a proxy on this machine.
-UNIX_PEER = "unix"
 
 
 def origin_of(environ: WSGIEnvironment) -> Origin:

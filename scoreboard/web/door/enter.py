@@ -14,8 +14,9 @@ from scoreboard.domain.accounts import Role
 from scoreboard.domain.errors import InsufficientPermissions, ScoreboardError, ServiceUnavailable
 from scoreboard.services.actions.intake import CallerChanged
 from scoreboard.web.api.operation import Access, Operation
-from scoreboard.web.door.call import AnyCall, Call, Identity
+from scoreboard.web.door.call import AnyCall, Call
 from scoreboard.web.door.callers import Callers
+from scoreboard.web.door.identity import Identity
 from scoreboard.web.door.parsing import parse_body, parse_query
 from scoreboard.web.door.rate_limits import Limits
 from scoreboard.web.door.record import RecordedRequest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Request
 
-from scoreboard.web.door.call import NOBODY, Identity
+from scoreboard.web.door.identity import NOBODY, Identity
 from scoreboard.web.door.limiter import UNCOUNTED, Counting
 
 if TYPE_CHECKING:

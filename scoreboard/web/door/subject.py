@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from scoreboard.live.stream.hub import Hub
     from scoreboard.services.accounts.callers import CallerLookup
-    from scoreboard.web.door.call import Identity
+    from scoreboard.web.door.identity import Identity
 
 # Longer than any name or id.
 _FIELD_MAX = 400

@@ -11,8 +11,8 @@ from gunicorn.http import errors
 from config import Settings
 from scoreboard import metrics
 from scoreboard.domain.errors import ValidationFailed
+from scoreboard.logs import UNIX_PEER
 from scoreboard.web.api.refusals import BY_STATUS, INTERNAL_ERROR, bare_answer
-from scoreboard.web.door.client_info import UNIX_PEER
 from scoreboard.web.server.security_headers import steady_headers
 
 log = structlog.get_logger(__name__)
