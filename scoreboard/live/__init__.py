@@ -1,4 +1,4 @@
-"""Redis: standings, events, stream places, and the hub that feeds browsers.
+"""Redis: standings, events, stream slots, and the hub that feeds browsers.
 
 Nothing here is the truth: Redis may be emptied at any time and is filled again from Postgres.
 """

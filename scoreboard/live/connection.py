@@ -19,7 +19,7 @@ from scoreboard.redis_url import read_redis_url
 #: Redis being away is everything else that redis-py raises; it also says so while it is still loading, and when the
 #: password is no longer the right one. Either way callers do without, or wait and go on.
 REFUSED = (ResponseError,)
-#: What redis-py raises when Redis is down, restarting or frozen, and when it refuses.
+#: The errors of redis-py when Redis is down, restarting or frozen, and when it refuses.
 UNAVAILABLE = (RedisError, ConnectionError, TimeoutError)
 # Refusals that say that another server is the one to ask by now: the name may lead to it already.
 _ELSEWHERE = ("READONLY", "MASTERDOWN", "UNBLOCKED", "CLUSTERDOWN")
@@ -164,7 +164,7 @@ def load_script(client: redis.Redis, name: str) -> Script:
 
 
 def text(value: Any, errors: str = "strict") -> str:
-    """A reply as text, whatever the protocol version made of it."""
+    """A reply as text, in every protocol version."""
     return value.decode(errors=errors) if isinstance(value, bytes) else str(value)
 
 

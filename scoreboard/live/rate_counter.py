@@ -11,7 +11,7 @@ from redis.exceptions import NoScriptError
 
 from scoreboard.live.connection import load_script, make_pool
 
-#: What the keys of all counters begin with, behind the storage's own prefix.
+#: The begin of all counters' keys, behind the storage's own prefix.
 KEY_PREFIX = "sb:limit"
 # Counting takes some microseconds: after a second without an answer each process had better count for itself.
 _TIMEOUT_S = 1.0
@@ -28,7 +28,7 @@ class Hit(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What a counter says with the hit in it, and in how many seconds it begins anew (whole seconds, as TTL says)."""
+    """A counter's value with the hit in it, and the whole seconds until it begins anew, as TTL has them."""
 
     total: int
     reset_in_s: int
@@ -38,7 +38,7 @@ Count = Callable[[Sequence[Hit]], list[Counted]]
 
 
 class LimitCounter:
-    """Counts on one Redis; the keys and what lies under them are those of the limits library."""
+    """Counts on one Redis; keys and values are those of the limits library."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._script = load_script(client, "count_limits")
@@ -81,7 +81,7 @@ class LimitCounter:
             # Redis has been restarted or flushed; the script, called so, goes along.
             reply = self._script(keys=keys, args=[windows])
         except BaseException:
-            # The answer may still come: nobody else may read it for theirs.
+            # The answer may still come: no other call may read it as its own.
             connection.disconnect()
             raise
         finally:

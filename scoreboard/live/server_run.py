@@ -86,7 +86,7 @@ class RunScripts:
         except ResponseError:
             raise
         except BaseException:
-            # The answer may still come: nobody else may read it for theirs.
+            # The answer may still come: no other call may read it as its own.
             connection.disconnect()
             raise
         finally:
@@ -106,7 +106,7 @@ def _agree(connection: Any) -> str:
 
 
 def _own_id(connection: Any) -> str | None:
-    """What the server calls its run; None where INFO may not be asked, or doesn't tell."""
+    """The server's name for its run; None where INFO is forbidden, or lacks it."""
     try:
         info = text(_ask(connection, "INFO", "server"))
     except ResponseError:

@@ -54,7 +54,7 @@ class SharedCounts:
 
 
 def _number(value: bytes) -> float | None:
-    """None for what no worker wrote: it must not hide what they did."""
+    """None for an entry that no worker wrote: it must not hide the workers' entries."""
     try:
         number = float(value)
     except ValueError:

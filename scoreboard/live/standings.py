@@ -54,7 +54,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch of standings did. Ranks mean nothing unless the board ``is_whole``."""
+    """The effect of a batch of standings. Ranks mean nothing unless the board ``is_whole``."""
 
     is_whole: bool
     version: int
@@ -70,7 +70,7 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class FillProgress:
     """Whether the board may be served; else for how many seconds a rebuild has been filling it, None for none."""
 
     is_whole: bool
@@ -164,11 +164,11 @@ class Standings:
         """Whether changes can get here at all. Raises redis errors when Redis is down or refuses writes."""
         probe_writes(self._client)
 
-    def progress(self) -> Progress:
+    def progress(self) -> FillProgress:
         if self.is_whole():
-            return Progress(True, None)
+            return FillProgress(True, None)
         left_s: Any = self._client.ttl(self._token)
-        return Progress(False, _REBUILD_LEASE_S - int(left_s) if left_s >= 0 else None)
+        return FillProgress(False, _REBUILD_LEASE_S - int(left_s) if left_s >= 0 else None)
 
     def count_players(self) -> int:
         return int(self._client.zcard(self._standings))

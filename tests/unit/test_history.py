@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreboard.live.stream.events import BOARD_TARGET, CONTROL_TARGET, STREAM_MAX_ENTRIES, Position, Received, for_user
-from scoreboard.live.stream.history import History
+from scoreboard.live.stream.history import EventHistory
 from scoreboard.wire.events import Event
 
 ALICE, BOB = "user:alice", "user:bob"
@@ -25,7 +25,7 @@ def offsets(entries: list[Received]) -> list[int]:
 
 
 def test_a_player_gets_what_was_missed_in_order_and_nothing_of_others() -> None:
-    history = History(Position(1, 0))
+    history = EventHistory(Position(1, 0))
     for offset, target in enumerate([ALICE, BOB, BOARD_TARGET, ALICE, CONTROL_TARGET, ALICE], start=1):
         history.append(received(offset, target))
     assert offsets(history.missed(ALICE, Position(1, 0))) == [1, 4, 6]
@@ -38,21 +38,21 @@ def test_a_player_gets_what_was_missed_in_order_and_nothing_of_others() -> None:
 
 
 def test_what_is_for_everybody_is_not_kept() -> None:
-    history = History(Position(1, 0))
+    history = EventHistory(Position(1, 0))
     for offset, target in enumerate([BOARD_TARGET, CONTROL_TARGET], start=1):
         history.append(received(offset, target))
         assert history.missed(target, Position(1, 0)) == []
 
 
 def test_an_entry_is_missed_when_only_a_part_of_it_came() -> None:
-    history = History(Position(1, 0))
+    history = EventHistory(Position(1, 0))
     history.append(received(3, count=3))
     assert offsets(history.missed(ALICE, Position(1, 1))) == [3]
     assert history.missed(ALICE, Position(1, 3)) == []
 
 
 def test_everything_after_the_beginning_is_held() -> None:
-    history = History(Position(1, 10))
+    history = EventHistory(Position(1, 10))
     assert not history.holds(Position(1, 9))
     assert history.holds(Position(1, 10))
     history.append(received(11))
@@ -61,13 +61,13 @@ def test_everything_after_the_beginning_is_held() -> None:
 
 
 def test_a_position_of_another_epoch_is_not_held() -> None:
-    history = History(Position(2, 10))
+    history = EventHistory(Position(2, 10))
     for position in (Position(1, 10), Position(1, 99), Position(3, 0), Position(3, 10), Position(0, 0)):
         assert not history.holds(position)
 
 
 def test_a_new_epoch_leaves_the_old_positions_behind() -> None:
-    history = History(Position(1, 5))
+    history = EventHistory(Position(1, 5))
     history.append(received(6))
     history.append(received(1, epoch=2))
     assert not history.holds(Position(1, 6))
@@ -76,7 +76,7 @@ def test_a_new_epoch_leaves_the_old_positions_behind() -> None:
 
 
 def test_the_oldest_are_forgotten_past_the_bound() -> None:
-    history = History(Position(1, 0))
+    history = EventHistory(Position(1, 0))
     for offset in range(1, STREAM_MAX_ENTRIES + 3):
         history.append(received(offset, ALICE if offset <= 2 else BOB))
     assert not history.holds(Position(1, 0))
@@ -88,7 +88,7 @@ def test_the_oldest_are_forgotten_past_the_bound() -> None:
 
 def test_a_history_is_filled_with_what_the_stream_still_holds() -> None:
     entries = [received(9, count=3), received(10, BOB), received(11, BOARD_TARGET)]
-    history = History.since(entries, Position(1, 11))
+    history = EventHistory.since(entries, Position(1, 11))
     assert history.position == Position(1, 11)
     # The first entry holds the events 7, 8 and 9.
     assert not history.holds(Position(1, 5))
@@ -97,20 +97,20 @@ def test_a_history_is_filled_with_what_the_stream_still_holds() -> None:
 
 
 def test_entries_of_an_older_epoch_are_left_out() -> None:
-    history = History.since([received(900, epoch=1), received(4, epoch=2)], Position(2, 4))
+    history = EventHistory.since([received(900, epoch=1), received(4, epoch=2)], Position(2, 4))
     assert history.holds(Position(2, 3))
     assert not history.holds(Position(1, 900))
     assert offsets(history.missed(ALICE, Position(2, 0))) == [4]
 
 
 def test_an_empty_stream_makes_an_empty_history() -> None:
-    history = History.since([received(900, epoch=1)], Position(2, 7))
+    history = EventHistory.since([received(900, epoch=1)], Position(2, 7))
     assert history.position == history.complete_after == Position(2, 7)
     assert history.missed(ALICE, Position(0, 0)) == []
 
 
 def test_an_entry_that_came_while_filling_moves_the_position_on() -> None:
-    assert History.since([received(5), received(6)], Position(1, 5)).position == Position(1, 6)
+    assert EventHistory.since([received(5), received(6)], Position(1, 5)).position == Position(1, 6)
 
 
 batches = st.lists(st.tuples(st.sampled_from([ALICE, BOB, BOARD_TARGET]), st.integers(1, 4)), max_size=30)
@@ -118,7 +118,7 @@ batches = st.lists(st.tuples(st.sampled_from([ALICE, BOB, BOARD_TARGET]), st.int
 
 @given(batches, st.integers(0, 120))
 def test_nothing_is_missed_twice_or_not_at_all(batch: list[tuple[str, int]], after: int) -> None:
-    history, entries, offset = History(Position(1, 0)), [], 0
+    history, entries, offset = EventHistory(Position(1, 0)), [], 0
     for target, count in batch:
         offset += count
         entries.append(received(offset, target, count=count))

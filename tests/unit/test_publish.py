@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreboard.live.standings import Applied, Move
-from scoreboard.live.stream.events import BOARD_CHANGED, BOARD_TARGET, Entry
+from scoreboard.live.stream.events import BOARD_CHANGED, BOARD_TARGET, StreamEntry
 from scoreboard.services.boards.publish import entries_after
 
 PLAYERS = [UUID(int=number) for number in range(1, 41)]
@@ -33,7 +33,7 @@ def moved(before: list[UUID], after: list[UUID], *users: UUID, is_whole: bool = 
 class Told:
     """Entries taken apart: rank changes by user, and the board's markers."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[StreamEntry]) -> None:
         self.boards: list[Any] = []
         self.ranks: dict[UUID, tuple[Any, ...]] = {}
         for entry in entries:

@@ -68,7 +68,7 @@ def make_celery(broker_url: str, *, timeout_s: float = PRODUCER_TIMEOUT_S) -> Ce
             "socket_timeout": timeout_s,
             ADDRESS_OPTION: broker_url,
         },
-        # Nobody steers workers through the broker: that would be channels to subscribe to, and a way to stop them.
+        # Workers take no remote control through the broker: that needs channels, and could stop them.
         worker_enable_remote_control=False,
         broker_connection_retry_on_startup=True,
         broker_connection_timeout=2,
@@ -83,7 +83,7 @@ def make_celery(broker_url: str, *, timeout_s: float = PRODUCER_TIMEOUT_S) -> Ce
 
 
 def queue_length(celery: Celery) -> int:
-    """Messages waiting in the broker. Raises whatever the broker's client raises."""
+    """Messages waiting in the broker. Raises the errors of the broker's client."""
     with celery.connection_for_write() as connection:
         channel: Any = connection.default_channel
         return int(channel.client.llen(QUEUE))
@@ -106,7 +106,7 @@ def request_rebuild(celery: Celery) -> None:
 
 
 class Ringer:
-    """Sends the doorbell's message for a batch of actions. Both methods raise what the broker's client raises."""
+    """Sends the doorbell's message for a batch of actions. Both methods raise the errors of the broker's client."""
 
     def __init__(self, celery: Celery) -> None:
         self._celery = celery

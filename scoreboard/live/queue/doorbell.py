@@ -1,11 +1,11 @@
-"""The doorbell: tells the workers which actions wait, gathered into few messages.
+"""The doorbell: tells the workers which actions wait, many in one message.
 
-The message is only a hint: the rows in Postgres say what is to be done, and a sweep
+The message is only a hint: the rows in Postgres are the work, and a sweep
 rings again for those left behind. So ringing never fails and never makes a caller wait.
 
 The size of a message follows the backlog. While earlier messages wait for a worker, another
-one would only wait behind them: the ids gather here until the queue is empty, and what a busy
-worker takes next is one large settlement.
+one would only wait behind them: the ids wait here until the queue is empty, and a busy
+worker's next message is one large settlement.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from scoreboard.live.queue.app import QUEUE_MAX_MESSAGES
 
 log = structlog.get_logger(__name__)
 
-# Between two messages of one process. A message costs broker, worker and Postgres some 5 ms whatever it holds, so their
-# rhythm matters most: a busy process gathers for longer. The first ring after a pause goes out at once.
+# Between two messages of one process. A message of any size costs broker, worker and Postgres some 5 ms, so their
+# rhythm matters most: a busy process waits for longer. The first ring after a pause goes out at once.
 _PERIOD_S, _BUSY_PERIOD_S = 0.05, 0.1
 # More ids a second than this make a process a busy one: half of what two of them get through on two cores.
 _BUSY_PER_S = 300
 # Between two looks whether the queue is empty, while messages wait; a worker that has just emptied it is at work.
 _LOOK_S = 0.02
-# Ids gather no longer than this behind waiting messages: some of those may be other, longer tasks, and another worker
+# Ids wait no longer than this behind waiting messages: some of those may be other, longer tasks, and another worker
 # may be free before they are done.
 _HOLD_MAX_S = 0.25
-# One message's worth: what a worker settles in one transaction. Past a thousand an action gets no cheaper.
+# The most ids in one message: a worker settles them in one transaction. Past a thousand an action gets no cheaper.
 BATCH_MAX = 1_000
 # Ids waiting for a broker that doesn't answer: some seconds of full load. What doesn't fit is swept later.
 _QUEUE_MAX = 10_000
 
 
 class Bell(Protocol):
-    """What the doorbell rings. Both methods raise whatever the broker's client raises."""
+    """Sends the doorbell's messages. Both methods raise the errors of the broker's client."""
 
     def __call__(self, action_ids: Sequence[UUID]) -> None:
         """Send one message with these ids."""
@@ -55,7 +55,7 @@ class Doorbell:
     """``ring`` from any thread; a background thread sends."""
 
     def __init__(self, bell: Bell, on_lost: Callable[[int], None] = lambda _: None) -> None:
-        """``on_lost`` is told how many ids no worker was told of: the sweep will find them."""
+        """``on_lost`` gets the number of ids that were not sent: the sweep will find them."""
         self._bell = bell
         self._on_lost = on_lost
         self._waiting: queue.Queue[UUID] = queue.Queue(_QUEUE_MAX)

@@ -30,7 +30,7 @@ class _QoS(kombu_redis.QoS):
     def append(self, message: Any, delivery_tag: str) -> None:
         """Note a message as being at work; one that Redis won't note is worked on all the same.
 
-        It has left the queue already. Were its worker killed, the rows in Postgres would say what was to be done.
+        It has left the queue already. If its worker is killed, the rows in Postgres still hold the work.
         """
         try:
             super().append(message, delivery_tag)
@@ -51,14 +51,14 @@ class _QoS(kombu_redis.QoS):
             virtual.QoS.ack(self, delivery_tag)
 
     def restore_visible(self, *arguments: Any, **options: Any) -> None:
-        """Hand out again what has been at work for too long; Redis refusing, a later round does it."""
+        """Hand out again the messages at work for too long; if Redis refuses, a later round does it."""
         try:
             super().restore_visible(*arguments, **options)
         except REFUSED as error:
             log.info("messages_not_restored", reason=reason_of(error))
 
     def restore_unacked(self, *arguments: Any, **options: Any) -> None:
-        """Give back what is at work, at the end; what Redis refuses comes back when its time is over."""
+        """Give back the messages at work, at the end; those that Redis refuses come back when their time is over."""
         try:
             super().restore_unacked(*arguments, **options)
         except REFUSED as error:
@@ -142,5 +142,5 @@ def _polled(connection_class: type[Any], channel: Any) -> type[Any]:
 
 class Transport(kombu_redis.Transport):
     Channel = _Channel
-    # Whatever Redis still refuses ends the connection, not the worker: Celery then connects again, with a pause.
+    # A refusal by Redis ends the connection, not the worker: Celery then connects again, with a pause.
     connection_errors = (*kombu_redis.Transport.connection_errors, *REFUSED)

@@ -7,7 +7,7 @@
 -- A member is reached .. id; a value is reached .. "version score visible name".
 --
 -- Returns {whole, version, top before, top after, {old rank, new rank, ...}}; ranks from 0, -1 for none.
--- A standing that was not newer keeps its place: old rank -2, and its rank if it is the very same version.
+-- A standing that was not newer changes nothing: old rank -2, and its rank if it is the very same version.
 local standings, players, version_key, whole_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local top_last = tonumber(ARGV[1])
 

@@ -1,8 +1,8 @@
--- Take a place for one stream under every cap, or under none.
+-- Take a slot for one stream under every cap, or under none.
 --
 -- KEYS  one sorted set of stream ids by lease end for each cap
 -- ARGV  1 stream id   2 lease in seconds   then the cap of each key
--- Returns 0 when the place is taken, else the number of the first full key.
+-- Returns 0 when the slot is taken, else the number of the first full key.
 local now = tonumber(redis.call('TIME')[1])
 for i, key in ipairs(KEYS) do
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now)

@@ -1,4 +1,4 @@
--- Write many standings into a board that nobody reads yet, for its rebuilder; an older version never replaces a newer.
+-- Write many standings into a board that is not read yet, for its rebuilder; an older version never replaces a newer.
 --
 -- KEYS  1 sorted set of members by negated score   2 hash player → value   3 rebuilder's token
 --       4 sum of the players' versions
@@ -7,7 +7,8 @@
 --         visible (1 byte: 1 or 0), length (2 bytes) and bytes of the value; numbers are big-endian
 -- Members and values are those of apply_standings. Live changes may have come before these.
 --
--- Commands for all standings at once cost half of what commands for each do. No ranks, no version: nobody looks.
+-- Commands for all standings at once cost half of what commands for each do. No ranks, no version: the board is not
+-- read yet.
 local standings, players = KEYS[1], KEYS[2]
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then
   return redis.error_reply('LOST the rebuild was overtaken')

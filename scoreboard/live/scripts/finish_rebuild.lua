@@ -1,4 +1,4 @@
--- Declare the board whole, if nobody emptied Redis or began another rebuild meanwhile.
+-- Declare the board whole, unless Redis was emptied or another rebuild began meanwhile.
 --
 -- KEYS  1 marker "whole"   2 rebuilder's token   3 version counter
 -- ARGV  1 token

@@ -78,7 +78,7 @@ class BoardNews:
                 return None
         self._sent = board
         now = self._clock()
-        # Only a board that was sent starts the interval: an unchanged top delays nobody.
+        # Only a board that was sent starts the interval: an unchanged top delays no board.
         self._due_at = now + self._interval_s
         self._count_due_at = now + max(self._interval_s, _COUNT_INTERVAL_S)
         return board

@@ -1,7 +1,7 @@
 """The event stream: one bounded Redis stream from which every web process feeds its browsers.
 
 Entries are addressed to one player, to everyone who watches a board, or to the
-hubs themselves. An event's place is ``epoch:offset``; offsets grow by one with
+hubs themselves. An event's position is ``epoch:offset``; offsets grow by one with
 each event, epochs when Redis has been emptied.
 """
 
@@ -37,7 +37,7 @@ _PUBLISH_BATCH = 500
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A place in the stream; grows from event to event."""
+    """A position in the stream; grows from event to event."""
 
     epoch: int
     offset: int
@@ -60,8 +60,8 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What is appended in one piece: all events of one change for one target."""
+class StreamEntry:
+    """An entry of the stream, appended in one piece: all events of one change for one target."""
 
     target: str
     payload: bytes
@@ -97,30 +97,30 @@ def for_user(
     *,
     action_id: UUID | None = None,
     outcome: SettledAction | None = None,
-) -> Entry:
+) -> StreamEntry:
     """Private events of one player; ``outcome`` wakes the requests that wait for the action."""
     payload = to_json([(event.type, event.data) for event in events])
-    return Entry(f"user:{user_id}", payload, len(events), action_id, to_json(outcome) if outcome else b"")
+    return StreamEntry(f"user:{user_id}", payload, len(events), action_id, to_json(outcome) if outcome else b"")
 
 
-def board_changed(updated_user: UpdatedUser | None) -> Entry:
+def board_changed(updated_user: UpdatedUser | None) -> StreamEntry:
     """Tells the hubs that the visible top may have changed."""
-    return Entry(BOARD_TARGET, to_json([(BOARD_CHANGED, updated_user)]))
+    return StreamEntry(BOARD_TARGET, to_json([(BOARD_CHANGED, updated_user)]))
 
 
-def for_everyone(event: Event) -> Entry:
-    """A passing word to all who watch; it carries no state, so nobody gets it later."""
-    return Entry(BOARD_TARGET, to_json([(event.type, event.data)]))
+def for_everyone(event: Event) -> StreamEntry:
+    """A message to all open streams; it carries no state, so it is not sent later."""
+    return StreamEntry(BOARD_TARGET, to_json([(event.type, event.data)]))
 
 
-def session_ended(session_id: UUID) -> Entry:
+def session_ended(session_id: UUID) -> StreamEntry:
     """Tells the hubs to end the streams of a session."""
-    return Entry(CONTROL_TARGET, orjson.dumps({"endSession": str(session_id)}))
+    return StreamEntry(CONTROL_TARGET, orjson.dumps({"endSession": str(session_id)}))
 
 
-def user_ended(user_id: UUID) -> Entry:
+def user_ended(user_id: UUID) -> StreamEntry:
     """Tells the hubs to end all streams of a user."""
-    return Entry(CONTROL_TARGET, orjson.dumps({"endUser": str(user_id)}))
+    return StreamEntry(CONTROL_TARGET, orjson.dumps({"endUser": str(user_id)}))
 
 
 class EventLog:
@@ -130,7 +130,7 @@ class EventLog:
         self._client = client
         self._in_run = RunScripts(client)
 
-    def publish(self, entries: Sequence[Entry]) -> None:
+    def publish(self, entries: Sequence[StreamEntry]) -> None:
         """Append entries in order. May append twice when Redis answers too late; readers tell by version."""
         for start in range(0, len(entries), _PUBLISH_BATCH):
             arguments: list[Any] = [STREAM_MAX_ENTRIES, "0"]
@@ -144,7 +144,7 @@ class EventLog:
         return Position(int(text(epoch)), int(text(offset)))
 
     def position(self) -> Position:
-        """Where the stream stands; begins it when there is none."""
+        """The position of the stream; begins it when there is none."""
         values: Any = self._client.hmget(POSITION, "epoch", "offset")
         if values[0] is None:
             return self.begin_epoch()
@@ -167,10 +167,10 @@ class EventLog:
         return [_received(row) for row in rows]
 
 
-def _packed(entry: Entry) -> bytes:
+def _packed(entry: StreamEntry) -> bytes:
     """An entry as one value: every web process reads each, and what a client spends on a reply is by its values.
 
-    Components end with line breaks, which JSON has none of.
+    Its parts end with line breaks, which JSON does not contain.
     """
     action = entry.action_id.hex if entry.action_id else ""
     return b"%b\n%d\n%b\n%b\n%b" % (entry.target.encode(), entry.count, action.encode(), entry.outcome, entry.payload)

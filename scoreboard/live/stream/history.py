@@ -9,7 +9,7 @@ from scoreboard.live.stream.events import STREAM_MAX_ENTRIES, Position, Received
 _PRIVATE = "user:"
 
 
-class History:
+class EventHistory:
     """Entries since a known position, without gaps; forgets the oldest past its bound."""
 
     def __init__(self, position: Position) -> None:
@@ -20,8 +20,8 @@ class History:
         self.position = position
 
     @classmethod
-    def since(cls, entries: list[Received], position: Position) -> History:
-        """A history filled with what the stream still holds."""
+    def since(cls, entries: list[Received], position: Position) -> EventHistory:
+        """A history filled with the entries that the stream still holds."""
         current = [entry for entry in entries if entry.position.epoch == position.epoch]
         history = cls(position)
         if current:

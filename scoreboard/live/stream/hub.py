@@ -32,7 +32,7 @@ from scoreboard.live.stream.events import (
     Received,
 )
 from scoreboard.live.stream.frames import Frame, event_frame, frame
-from scoreboard.live.stream.history import History
+from scoreboard.live.stream.history import EventHistory
 from scoreboard.live.stream.outlet import Outlet, QueueOutlet
 from scoreboard.live.stream.subscriptions import Subscription, Subscriptions
 from scoreboard.wire.answers import SettledAction
@@ -45,7 +45,7 @@ _BLOCK_MS = 2_000
 _READ_COUNT = 1_000
 # Waits between attempts to reach Redis, in seconds: soon at first, then gently.
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-# Bound on waiting for this process to catch up with the place another one served.
+# Bound on waiting for this process to catch up with the position that another one served.
 _CATCH_UP_S = 1.0
 # Sessions are looked up this often, so that streams end within 5 s even when Redis loses the message.
 _SESSION_CHECK_S = 3.0
@@ -57,7 +57,7 @@ _EXPIRY_CHECK_S = 1.0
 
 @dataclass(eq=False)
 class Expectation:
-    """Somebody waits for the outcome of an action."""
+    """A caller's wait for the outcome of an action."""
 
     _arrived: threading.Event = field(default_factory=threading.Event)
     outcome: SettledAction | None = None
@@ -111,7 +111,7 @@ class Hub:
     ) -> None:
         """``unavailable``: what ``read_top`` and ``find_alive`` raise when nothing can answer them.
 
-        ``on_unchecked`` is told when nobody knows which of the open streams should end.
+        ``on_unchecked`` is called when sessions can't be looked up, so that ended ones keep their streams.
         """
         self._log = event_log
         self._read_top = read_top
@@ -125,7 +125,7 @@ class Hub:
         self._lock = self._subscriptions.lock
         self._progress = threading.Condition(self._lock)
         self._expectations: dict[UUID, set[Expectation | Expectations]] = {}
-        self._history = History(Position(0, 0))
+        self._history = EventHistory(Position(0, 0))
         self._news = BoardNews(interval_s)
         self._reading = threading.Lock()
         self._updated_user: UpdatedUser | None = None
@@ -217,12 +217,12 @@ class Hub:
         outlet: Outlet | None = None,
         seconds_left: float | None = None,
     ) -> Subscription:
-        """Register a stream; its outlet (by default a outlet) holds what was missed and the current board.
+        """Register a stream; its outlet holds the missed events and the current board.
 
         The stream is ended after ``seconds_left``.
 
-        Registering and taking the snapshot happen under one lock, so nothing is
-        lost between "what I sent at connect" and "what comes next".
+        Registering and taking the snapshot happen under one lock, so no event
+        is lost between the snapshot and the first event after it.
         Raises what ``read_top`` raises when no board can be had.
         """
         self.start()
@@ -297,7 +297,7 @@ class Hub:
                 if self.is_connected or failures == 0:
                     log.warning("hub_lost_redis", error=str(error))
                 self.is_connected = False
-                # Nobody tells of changes now: look for them.
+                # No event tells of changes now: look for them.
                 self._news.is_dirty = True
                 time.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 failures += 1
@@ -310,18 +310,18 @@ class Hub:
             self._is_ready.set()
 
     def _connect(self) -> None:
-        """Find our place in the stream; what can't be bridged becomes a reset for every reader."""
+        """Find our position in the stream; a gap becomes a reset for every reader."""
         position = self._log.position()
         ours = self._history.position
         if ours.epoch == position.epoch and position < ours:
             # Redis came back with an older copy of itself: ids would be given out twice.
             position = self._log.begin_epoch()
         if ours.epoch == 0:
-            history = History.since(self._log.latest(STREAM_MAX_ENTRIES), position)
+            history = EventHistory.since(self._log.latest(STREAM_MAX_ENTRIES), position)
             with self._lock:
                 self._history = history
         elif ours.epoch != position.epoch:
-            self._begin_after(History.since(self._log.latest(STREAM_MAX_ENTRIES), position).complete_after)
+            self._begin_after(EventHistory.since(self._log.latest(STREAM_MAX_ENTRIES), position).complete_after)
         self.is_connected = True
         self._news.is_dirty = True
         log.info("hub_connected", position=str(self._history.position))
@@ -329,7 +329,7 @@ class Hub:
     def _begin_after(self, position: Position) -> None:
         """Start over behind a gap: every reader gets a reset, then all that follows this position."""
         with self._lock:
-            self._history = History(position)
+            self._history = EventHistory(position)
             self._subscriptions.for_each(self.start_over)
         self._news.is_dirty = True
 
@@ -347,7 +347,7 @@ class Hub:
                 self._progress.notify_all()
 
     def _is_beyond_gap(self, entry: Received) -> bool:
-        """Whether the stream was emptied or trimmed past us: a gap nobody can fill."""
+        """Whether the stream was emptied or trimmed past us: a gap that can't be filled."""
         ours = self._history.position
         return entry.position.epoch != ours.epoch or entry.position.offset > ours.offset + entry.count
 
@@ -385,7 +385,7 @@ class Hub:
                 log.warning("hub_board_unavailable", error=str(error))
             finally:
                 self._reading.release()
-            # What is new in it is told to the others in their own time.
+            # The other streams get this board at their next interval.
             self._news.is_dirty = True
 
     def _broadcast_if_due(self) -> None:

@@ -1,4 +1,4 @@
-"""What waits to be written to one browser: bounded, in order, never more than one board."""
+"""The frames that wait to be written to one browser: bounded, in order, never more than one board."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 from scoreboard.live.stream.frames import Frame
 
 # Private events that may wait for one browser. A player earns at most a few a second;
-# who is so far behind gets a reset and a snapshot instead of a queue.
+# a browser so far behind gets a reset and a snapshot instead of a queue.
 PRIVATE_MAX = 256
 
 
@@ -20,22 +20,22 @@ class Outlet(Protocol):
     is_closed: bool
 
     def put_board(self, frame: Frame) -> None:
-        """A board; takes the place of one that has not been sent yet."""
+        """A board; replaces one that has not been sent yet."""
 
     def put_private(self, frame: Frame) -> None:
         """An event that must arrive, in order; too many that wait make the reader start over."""
 
     def put_heartbeat(self, frame: Frame) -> None:
-        """Dropped when anything waits: that says as much."""
+        """Dropped when anything waits: the waiting frame shows that the connection is alive."""
 
     def replace_all(self, frames: Frame) -> None:
-        """Drop what waits: the reader starts over from this."""
+        """Drop the waiting frames: the reader starts over from this."""
 
     def close(self) -> None:
         """End the stream."""
 
 
-class Backlog:
+class WaitingFrames:
     """Frames that wait. A newer board goes to the end, so that event ids reach the browser in order."""
 
     def __init__(self) -> None:
@@ -74,34 +74,34 @@ class QueueOutlet:
     """The outlet of a stream that is written by a generator, on any server: frames wait until it takes them."""
 
     def __init__(self) -> None:
-        self._backlog = Backlog()
+        self._waiting = WaitingFrames()
         self._is_filled = threading.Event()
         self._lock = threading.Lock()
         self.is_closed = False
 
     @property
     def has_overflowed(self) -> bool:
-        return self._backlog.has_overflowed
+        return self._waiting.has_overflowed
 
     def put_board(self, frame: bytes) -> None:
         with self._lock:
-            self._backlog.put_board(frame)
+            self._waiting.put_board(frame)
         self._is_filled.set()
 
     def put_private(self, frame: bytes) -> None:
         with self._lock:
-            self._backlog.put_private(frame)
+            self._waiting.put_private(frame)
         self._is_filled.set()
 
     def put_heartbeat(self, frame: bytes) -> None:
         with self._lock:
-            if not self._backlog:
-                self._backlog.put_private(frame)
+            if not self._waiting:
+                self._waiting.put_private(frame)
         self._is_filled.set()
 
     def replace_all(self, frames: bytes) -> None:
         with self._lock:
-            self._backlog.replace_all(frames)
+            self._waiting.replace_all(frames)
         self._is_filled.set()
 
     def take(self, timeout_s: float | None) -> Frame:
@@ -110,7 +110,7 @@ class QueueOutlet:
             self._is_filled.wait(None if timeout_s is None else max(0.0, timeout_s))
         with self._lock:
             self._is_filled.clear()
-            return self._backlog.take()
+            return self._waiting.take()
 
     def close(self) -> None:
         self.is_closed = True

@@ -1,4 +1,4 @@
-"""The streams of one web process, by whom they belong to, and what is sent to them."""
+"""The subscriptions of one web process, by target, and their events."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Subscriptions:
     def send(self, put: Callable[[Outlet], None]) -> None:
         """Put one frame into every outlet, letting other requests have their turn in between.
 
-        Who comes or goes meanwhile waits for the end of the round.
+        Adding and removing wait for the end of the round.
         """
         with self.lock:
             for place, subscription in enumerate(self._everyone, start=1):

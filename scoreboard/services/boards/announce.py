@@ -12,7 +12,7 @@ from scoreboard.domain.actions import State
 from scoreboard.domain.standings import Standing
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.standings import Applied, Standings
-from scoreboard.live.stream.events import Entry, EventLog, for_user
+from scoreboard.live.stream.events import EventLog, StreamEntry, for_user
 from scoreboard.services.actions.judge import Settled
 from scoreboard.services.actions.outcomes import outcome_json, outcome_of
 from scoreboard.services.boards.publish import entries_after
@@ -141,7 +141,7 @@ def _set_ranks(database: Database, settled: Sequence[Settled], found: Mapping[UU
 
 def _entries(
     settled: Sequence[Settled], scored: Sequence[Settled], applied: Applied, ranks: Mapping[UUID, Ranks]
-) -> list[Entry]:
+) -> list[StreamEntry]:
     news = _news(scored, applied)
     private = [
         _private_entry(action, ranks[action.outcome.action_id], is_news=action.outcome.action_id in news)
@@ -162,7 +162,7 @@ def _news(scored: Sequence[Settled], applied: Applied) -> set[UUID]:
     return {action.outcome.action_id for action, move in zip(scored, applied.moves, strict=True) if move.is_news}
 
 
-def _private_entry(settled: Settled, ranks: Ranks, *, is_news: bool) -> Entry:
+def _private_entry(settled: Settled, ranks: Ranks, *, is_news: bool) -> StreamEntry:
     outcome = settled.outcome
     told: list[Event] = [
         action_settled(

@@ -15,7 +15,7 @@ import structlog
 from scoreboard.domain.standings import TOP_SIZE
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.standings import Applied, Standings
-from scoreboard.live.stream.events import Entry, EventLog, board_changed, for_user
+from scoreboard.live.stream.events import EventLog, StreamEntry, board_changed, for_user
 from scoreboard.store import users
 from scoreboard.store.engine import Database
 from scoreboard.store.users import StandingNote
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 PUBLISH_BATCH = 500
 
 
-def publish_quietly(events: EventLog, entries: Sequence[Entry]) -> bool:
+def publish_quietly(events: EventLog, entries: Sequence[StreamEntry]) -> bool:
     """Publish; when Redis is down say so in the log and go on."""
     try:
         events.publish(entries)
@@ -74,7 +74,7 @@ def publish_notes(
     return len(notes)
 
 
-def _score_entry(note: StandingNote, applied: Applied) -> Entry:
+def _score_entry(note: StandingNote, applied: Applied) -> StreamEntry:
     rank = next((move.new_rank for move in applied.moves if move.user_id == note.user_id), None)
     new_rank = rank if applied.is_whole else None
     event = score_updated(
@@ -83,12 +83,14 @@ def _score_entry(note: StandingNote, applied: Applied) -> Entry:
     return for_user(note.user_id, [event])
 
 
-def entries_after(applied: Applied, increments: Mapping[UUID, int], *, told: Collection[UUID] = ()) -> list[Entry]:
+def entries_after(
+    applied: Applied, increments: Mapping[UUID, int], *, told: Collection[UUID] = ()
+) -> list[StreamEntry]:
     """The events of a batch of standings: new ranks of all players that moved, and the board itself.
 
     ``increments`` says by how much each player's score changed; those ``told`` have heard of their own rank.
     """
-    entries: list[Entry] = []
+    entries: list[StreamEntry] = []
     movers = {move.user_id for move in applied.moves}
     if applied.is_whole:
         entries += _moved(applied, told)
@@ -108,7 +110,7 @@ def _is_count_new(applied: Applied) -> bool:
     return any(move.is_news and (move.old_rank is None) != (move.new_rank is None) for move in applied.moves)
 
 
-def _moved(applied: Applied, told: Collection[UUID]) -> list[Entry]:
+def _moved(applied: Applied, told: Collection[UUID]) -> list[StreamEntry]:
     return [
         for_user(move.user_id, [rank_changed(move.user_id, old_rank=move.old_rank, new_rank=move.new_rank)])
         for move in applied.moves
@@ -116,7 +118,7 @@ def _moved(applied: Applied, told: Collection[UUID]) -> list[Entry]:
     ]
 
 
-def _pushed_aside(applied: Applied, movers: set[UUID]) -> list[Entry]:
+def _pushed_aside(applied: Applied, movers: set[UUID]) -> list[StreamEntry]:
     """Players of the watched top whom others have moved up or down."""
     before = {user_id: rank for rank, user_id in enumerate(applied.top_before, start=1)}
     after = {user_id: rank for rank, user_id in enumerate(applied.top_after, start=1)}

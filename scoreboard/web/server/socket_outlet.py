@@ -18,7 +18,7 @@ import gevent
 from gevent.socket import wait_write
 
 from scoreboard.live.stream.frames import Frame
-from scoreboard.live.stream.outlet import Backlog
+from scoreboard.live.stream.outlet import WaitingFrames
 
 # Bytes the kernel may hold for a browser that doesn't read: a few boards.
 _SEND_BUFFER_BYTES = 65_536
@@ -34,12 +34,12 @@ class SocketOutlet:
     Until ``attach`` frames wait: the headers go first. ``on_closed`` is called once, in a greenlet.
     """
 
-    __slots__ = ("_backlog", "_fd", "_is_draining", "_on_closed", "_on_overflow", "_rest", "_watcher", "is_closed")
+    __slots__ = ("_fd", "_is_draining", "_on_closed", "_on_overflow", "_rest", "_waiting", "_watcher", "is_closed")
 
     def __init__(self) -> None:
         self._fd = -1
         # Frames that wait, only while the browser is slow or not attached yet.
-        self._backlog: Backlog | None = Backlog()
+        self._waiting: WaitingFrames | None = WaitingFrames()
         # The rest of a frame that went out in part; it must be finished before anything else.
         self._rest = b""
         self._is_draining = False
@@ -54,7 +54,7 @@ class SocketOutlet:
 
     def take_waiting(self) -> Frame:
         """The frames put so far, to be sent with the headers."""
-        return self._backlog.take() if self._backlog is not None else Frame()
+        return self._waiting.take() if self._waiting is not None else Frame()
 
     def attach(self, connection: Any) -> None:
         """The headers are out: write the frames put since, and from now on each at once."""
@@ -71,19 +71,19 @@ class SocketOutlet:
     # -- what the hub calls ----------------------------------------------------------
 
     def put_board(self, frame: Frame) -> None:
-        if self._backlog is not None:
-            self._backlog.put_board(frame)
+        if self._waiting is not None:
+            self._waiting.put_board(frame)
         elif not self._write(frame.chunk):
             self._fall_behind().put_board(frame)
 
     def put_private(self, frame: Frame) -> None:
-        if self._backlog is not None:
-            self._backlog.put_private(frame)
+        if self._waiting is not None:
+            self._waiting.put_private(frame)
         elif not self._write(frame.chunk):
             self._fall_behind().put_private(frame)
 
     def put_heartbeat(self, frame: Frame) -> None:
-        if self._backlog is None:
+        if self._waiting is None:
             self._write(frame.chunk)
 
     def replace_all(self, frames: Frame) -> None:
@@ -114,14 +114,14 @@ class SocketOutlet:
             self._fall_behind()
         return True
 
-    def _fall_behind(self) -> Backlog:
+    def _fall_behind(self) -> WaitingFrames:
         """The slow path: frames wait while a greenlet drains them."""
-        if self._backlog is None:
-            self._backlog = Backlog()
+        if self._waiting is None:
+            self._waiting = WaitingFrames()
         if not self._is_draining and self._fd >= 0:
             self._is_draining = True
             gevent.spawn(self._drain)
-        return self._backlog
+        return self._waiting
 
     def _drain(self) -> None:
         """Write until the browser has caught up; close it when it takes nothing for too long."""
@@ -138,12 +138,12 @@ class SocketOutlet:
         """Write the rest and the waiting frames; true when some still wait."""
         while not self.is_closed:
             if not self._rest:
-                if self._backlog is not None and self._backlog.has_overflowed:
+                if self._waiting is not None and self._waiting.has_overflowed:
                     self._on_overflow()
-                if not self._backlog:
-                    self._backlog = None
+                if not self._waiting:
+                    self._waiting = None
                     return False
-                self._rest = self._backlog.take().chunk
+                self._rest = self._waiting.take().chunk
             try:
                 sent = os.write(self._fd, self._rest)
             except BlockingIOError:
