@@ -16,10 +16,14 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scoreboard.domain.accounts import Role
 from scoreboard.domain.standings import RawStanding, Standing, microseconds
 from scoreboard.live.standings import FILL_BATCH, RebuildOvertakenError, Standings
 from scoreboard.live.stream.events import EventLog
+from scoreboard.services.accounts.passwords import Passwords
+from scoreboard.services.accounts.register import create_staff
 from scoreboard.services.boards.build import RebuildRunningError, ensure_board, rebuild_board
+from scoreboard.services.boards.publish import publish_notes
 from scoreboard.services.upkeep.verify import verify
 from scoreboard.store import board, users
 from scoreboard.store.engine import Database
@@ -219,6 +223,20 @@ def test_a_flushed_board_is_noticed_and_filled_again(
     assert not ensure_board(database, standings, events)
     assert ensure_board(database, standings, events, compare=True)
     assert len(read_ids(standings)) == 4
+
+
+def test_an_admins_account_makes_no_process_fill_the_board_again(
+    database: Database, standings: Standings, events: EventLog
+) -> None:
+    player = add_user(database)
+    assert ensure_board(database, standings, events)
+    create_staff(
+        database, Passwords(), username="a new admin", email=None, password="a long enough pass phrase", role=Role.ADMIN
+    )
+    assert not ensure_board(database, standings, events, compare=True)
+    assert publish_notes(database, standings, events) == 1
+    assert not ensure_board(database, standings, events, compare=True)
+    assert read_ids(standings) == [player.id]
 
 
 def test_a_rebuild_reads_what_the_store_says(database: Database) -> None:

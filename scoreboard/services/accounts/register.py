@@ -61,6 +61,9 @@ def create_staff(
     try:
         with database.write() as connection:
             user = _insert(connection, name=name, email=email, password_hash=password_hash, role=role)
+            # The board's versions count hidden accounts as well. The sweep publishes this one, as staff may be made
+            # where no Redis is known.
+            users.note_standing(connection, user.id)
             details = {"role": role.value}
             audit.record(connection, AuditEvent("user.registered", target_id=user.id, details=details))
     except sa.exc.IntegrityError as error:
