@@ -11,7 +11,7 @@ from uuid import UUID
 import jwt
 from flask import Flask
 from flask_jwt_extended import JWTManager, create_access_token, create_refresh_token
-from jwt import PyJWTError
+from jwt import ExpiredSignatureError, PyJWTError
 
 from config import Settings
 from scoreboard.domain.errors import InvalidToken, TokenExpired
@@ -89,8 +89,9 @@ class Tokens:
         """The claims of a token for this use, ``access`` or ``refresh``.
 
         Its signature is checked once: flask-jwt-extended takes a token apart three times, which cost as much as all
-        else about a caller who is seen first. ``check`` looks at the claims of a token that is signed by us, before its
-        use and times are looked at. Raises InvalidToken, TokenExpired, and what ``check`` raises.
+        else about a caller who is seen first. ``check`` looks at the claims of a token that is signed by us and not
+        long expired, before its use and exact times are looked at. Raises InvalidToken, TokenExpired, and what
+        ``check`` raises.
         """
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -100,9 +101,9 @@ class Tokens:
                 audience=AUDIENCE,
                 issuer=ISSUER,
                 leeway=_CLOCKS_APART_S,
-                # By the shared clock, below.
-                options={"verify_exp": False},
             )
+        except ExpiredSignatureError:
+            raise TokenExpired from None
         except PyJWTError:
             raise InvalidToken from None
         if check is not None:
@@ -127,7 +128,7 @@ class Tokens:
         if not is_ours or not_before > self._clock() + _SAME_CLOCK_S:
             raise InvalidToken
         if self.is_over(expires_at):
-            raise TokenExpired(None if self.is_over(expires_at + _CLOCKS_APART_S) else claims["sub"])
+            raise TokenExpired(claims["sub"])
         return claims
 
     def _times(self, ttl_s: int) -> dict[str, int]:
