@@ -14,7 +14,7 @@ from tests.security.forge import FORGED, Forge
 
 # The service's clock as a test has it; the library looks at the machine's, with a day's leeway.
 DAY_S = 86_400
-SECRET = "a secret of forty characters, for a test"  # noqa: S105
+SECRET = "a secret of forty characters, for a test"
 
 
 @pytest.fixture
