@@ -17,7 +17,7 @@ _MARK_S = 60
 _MARKS = "sb:batch:"
 
 
-class Window(NamedTuple):
+class LateWindow(NamedTuple):
     """A window of a limit. The counter of today's calls is ``head + caller + tail``."""
 
     head: str
@@ -50,7 +50,7 @@ class CompletionCounter:
     def __init__(self, client: redis.Redis) -> None:
         self._script = load_script(client, "count_completions")
 
-    def count(self, now_ms: int, windows: Sequence[Window], told: Sequence[Told]) -> list[Breach | None]:
+    def count(self, now_ms: int, windows: Sequence[LateWindow], told: Sequence[Told]) -> list[Breach | None]:
         """Count each that all of its windows have room for, in this order, all in one atomic step.
 
         Raises redis errors when Redis is down; then they may have been counted or not.
@@ -74,11 +74,11 @@ class CompletionsInMemory:
         # Has a thread of its own, so it is made after fork.
         return MemoryStorage()
 
-    def count(self, windows: Sequence[Window], told: Sequence[Told]) -> list[Breach | None]:
+    def count(self, windows: Sequence[LateWindow], told: Sequence[Told]) -> list[Breach | None]:
         """Count each that all of its windows have room for, in this order."""
         return [self._count(windows, completion) for completion in told]
 
-    def _count(self, windows: Sequence[Window], told: Told) -> Breach | None:
+    def _count(self, windows: Sequence[LateWindow], told: Told) -> Breach | None:
         if self._storage.get(_MARKS + told.mark):
             return None
         longest: Breach | None = None

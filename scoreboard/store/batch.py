@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from scoreboard.domain.accounts import Role, Status
 from scoreboard.store.audit import Origin
-from scoreboard.store.intake import Player
+from scoreboard.store.intake import ServedPlayer
 from scoreboard.store.prepared import Prepared, array, text_array, uuid_array
 from scoreboard.store.sessions import Caller
 from scoreboard.store.statements import Statement
@@ -56,7 +56,7 @@ class BatchLookup:
 
     now: datetime
     is_caller: bool
-    players: Sequence[Player | None]
+    players: Sequence[ServedPlayer | None]
     kept: Sequence[Kept | None]
 
 
@@ -88,7 +88,7 @@ def look_up_batch(connection: sa.Connection, caller: Caller, asked: Sequence[tup
         rows[0].now,
         rows[0].is_caller,
         [
-            Player(user_id, Role(row.role), Status(row.status)) if row.role and row.status else None
+            ServedPlayer(user_id, Role(row.role), Status(row.status)) if row.role and row.status else None
             for row, (user_id, _) in zip(found, asked, strict=True)
         ],
         [Kept(row.action_id, bytes(row.body_digest)) if row.action_id and row.body_digest else None for row in found],

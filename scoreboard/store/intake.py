@@ -183,7 +183,7 @@ def next_expiries_s(connection: sa.Connection, user_ids: Collection[UUID]) -> di
 
 
 @dataclass(frozen=True, slots=True)
-class Player:
+class ServedPlayer:
     """A player for whom a game server acts."""
 
     id: UUID
@@ -191,9 +191,9 @@ class Player:
     status: Status
 
 
-def get_players(connection: sa.Connection, user_ids: Collection[UUID]) -> dict[UUID, Player]:
+def get_players(connection: sa.Connection, user_ids: Collection[UUID]) -> dict[UUID, ServedPlayer]:
     rows: Any = connection.execute(sa.select(users.c.id, users.c.role, users.c.status).where(users.c.id.in_(user_ids)))
-    return {row.id: Player(row.id, Role(row.role), Status(row.status)) for row in rows}
+    return {row.id: ServedPlayer(row.id, Role(row.role), Status(row.status)) for row in rows}
 
 
 def _lock_keys(issues: Sequence[Issue]) -> dict[str, str]:

@@ -31,7 +31,7 @@ from scoreboard.services.accounts.passwords import Passwords, Runner, run_here
 from scoreboard.services.accounts.sessions import find_alive_sessions
 from scoreboard.services.actions.batch import BatchIntake
 from scoreboard.services.actions.catalogue import Catalogue, load_catalogue
-from scoreboard.services.actions.complete import ActionCompletion
+from scoreboard.services.actions.complete import CompleteAction
 from scoreboard.services.actions.complete_batch import BatchCompletion
 from scoreboard.services.actions.following import FollowingActions
 from scoreboard.services.actions.intake import Intake
@@ -74,7 +74,7 @@ class Components:
     board: BoardReader
     callers: CallerLookup
     intake: Intake
-    action_completion: ActionCompletion
+    complete_action: CompleteAction
     batch_completion: BatchCompletion
     late_limits: LateLimits
     door: Door
@@ -138,7 +138,7 @@ def build_components(settings: Settings) -> Components:
         door=_make_door(settings, clock=clock, callers=callers, hub=hub, tickets=tokens, access_tokens=access_tokens),
         access_tokens=access_tokens,
         intake=intake,
-        action_completion=ActionCompletion(following, doorbell, hub, admission.pause),
+        complete_action=CompleteAction(following, doorbell, hub, admission.pause),
         batch_completion=BatchCompletion(database, BatchIntake(database), catalogue, hub, doorbell, admission.pause),
         late_limits=LateLimits(client, settings),
         hub=hub,

@@ -23,7 +23,7 @@ from scoreboard.domain.actions import Proof, proof_checksum
 from scoreboard.services.actions.accept import Completion, accept_action, check_completion
 from scoreboard.services.actions.following import FollowingActions, NextState, NextWanted
 from scoreboard.services.actions.intake import CallerChanged, Intake, Taken
-from scoreboard.services.actions.issue import IssuedAction, PreparedIssue, issue_action
+from scoreboard.services.actions.issue import OpenAction, PreparedIssue, issue_action
 from scoreboard.services.actions.tokens import TokenBox
 from scoreboard.store.actions import Action as StoredAction
 from scoreboard.store.intake import Issued
@@ -251,7 +251,7 @@ class IntakeSteps(PlayerSteps):
         assert isinstance(taken.following, StoredAction)
         told = self._following().tell(taken.following)
         if is_open(brought, datetime.now(UTC)):
-            assert isinstance(told, IssuedAction), told
+            assert isinstance(told, OpenAction), told
             assert (told.action_token, told.proof_key) == (brought.token, brought.proof_key)
             SEEN["the same next again"] += 1
         else:

@@ -19,7 +19,7 @@ from scoreboard.live.connection import make_client
 from scoreboard.live.standings import Standings
 from scoreboard.live.stream.events import EventLog
 from scoreboard.services.accounts.passwords import Passwords
-from scoreboard.services.accounts.sessions import SignIn, open_session
+from scoreboard.services.accounts.sessions import OpenSession, open_session
 from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.services.moderation.decide import Moderation
 from scoreboard.store.audit import Origin
@@ -174,7 +174,7 @@ class World:
             )
 
 
-def caller_of(sign_in: SignIn) -> Caller:
+def caller_of(sign_in: OpenSession) -> Caller:
     """Whom a web process takes a session for, right after signing in."""
     user = sign_in.user
     return Caller(user.id, sign_in.session_id, user.username, user.role, user.status)

@@ -10,7 +10,7 @@ from scoreboard.coalesce import Coalescer
 from scoreboard.domain.accounts import Status
 from scoreboard.store import intake, sessions
 from scoreboard.store.engine import Database
-from scoreboard.store.intake import Player
+from scoreboard.store.intake import ServedPlayer
 from scoreboard.store.sessions import Caller, FoundCaller
 
 # Ids in one query: an index lookup each, some milliseconds together. A crowd that
@@ -26,7 +26,7 @@ class CallerLookup:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sessions: Coalescer[UUID, FoundCaller | None] = Coalescer(self._find, batch_max=_BATCH_MAX)
-        self._players: Coalescer[UUID, Player | None] = Coalescer(self._find_players, batch_max=_BATCH_MAX)
+        self._players: Coalescer[UUID, ServedPlayer | None] = Coalescer(self._find_players, batch_max=_BATCH_MAX)
         self._remembered: OrderedDict[UUID, Caller] = OrderedDict()
 
     @property
@@ -62,7 +62,7 @@ class CallerLookup:
     def forget(self, session_id: UUID) -> None:
         self._remembered.pop(session_id, None)
 
-    def find_player(self, user_id: UUID) -> Player | None:
+    def find_player(self, user_id: UUID) -> ServedPlayer | None:
         """The account of this id."""
         return self._players(user_id)
 
@@ -71,7 +71,7 @@ class CallerLookup:
             found = sessions.get_callers(connection, set(session_ids))
         return [found.get(session_id) for session_id in session_ids]
 
-    def _find_players(self, user_ids: Sequence[UUID]) -> list[Player | None]:
+    def _find_players(self, user_ids: Sequence[UUID]) -> list[ServedPlayer | None]:
         with self._database.autocommit() as connection:
             found = intake.get_players(connection, set(user_ids))
         return [found.get(user_id) for user_id in user_ids]

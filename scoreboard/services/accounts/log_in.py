@@ -5,7 +5,7 @@ from __future__ import annotations
 from scoreboard.domain.accounts import login_keys
 from scoreboard.domain.errors import AccountBanned, InvalidCredentials
 from scoreboard.services.accounts.passwords import Passwords
-from scoreboard.services.accounts.sessions import SignIn, open_session
+from scoreboard.services.accounts.sessions import OpenSession, open_session
 from scoreboard.store import audit, users
 from scoreboard.store.audit import AuditEvent, Origin
 from scoreboard.store.engine import Database
@@ -13,7 +13,7 @@ from scoreboard.store.engine import Database
 
 def log_in(
     database: Database, passwords: Passwords, *, username: str, password: str, refresh_ttl_s: int, origin: Origin
-) -> SignIn:
+) -> OpenSession:
     """Open a session. Characters that copying adds to a name are ignored.
 
     Raises InvalidCredentials (never saying which was wrong), AccountBanned.

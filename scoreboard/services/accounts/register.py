@@ -10,7 +10,7 @@ from scoreboard.domain.errors import EmailTaken, UsernameTaken, ValidationFailed
 from scoreboard.live.standings import Standings
 from scoreboard.live.stream.events import EventLog
 from scoreboard.services.accounts.passwords import Passwords
-from scoreboard.services.accounts.sessions import SignIn, open_session
+from scoreboard.services.accounts.sessions import OpenSession, open_session
 from scoreboard.services.boards.publish import publish_standing
 from scoreboard.store import audit, users
 from scoreboard.store.audit import AuditEvent, Origin
@@ -29,7 +29,7 @@ def register(
     password: str,
     refresh_ttl_s: int,
     origin: Origin,
-) -> SignIn:
+) -> OpenSession:
     """Create a player, put them on the board with 0 and sign them in.
 
     Raises ValidationFailed, UsernameTaken, EmailTaken.

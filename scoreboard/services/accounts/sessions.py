@@ -21,7 +21,7 @@ from scoreboard.store.users import User
 
 
 @dataclass(frozen=True, slots=True)
-class SignIn:
+class OpenSession:
     """A living session and the id of its newest refresh token."""
 
     user: User
@@ -29,9 +29,9 @@ class SignIn:
     refresh_id: UUID
 
 
-def open_session(connection: sa.Connection, user: User, *, ttl_s: int, origin: Origin) -> SignIn:
+def open_session(connection: sa.Connection, user: User, *, ttl_s: int, origin: Origin) -> OpenSession:
     """Begin a family of refresh tokens in the caller's transaction."""
-    sign_in = SignIn(user, uuid4(), uuid4())
+    sign_in = OpenSession(user, uuid4(), uuid4())
     sessions.insert_session(
         connection,
         session_id=sign_in.session_id,
@@ -46,7 +46,7 @@ def open_session(connection: sa.Connection, user: User, *, ttl_s: int, origin: O
 
 def refresh_session(
     database: Database, events: EventLog, *, session_id: UUID, refresh_id: UUID, ttl_s: int, origin: Origin
-) -> SignIn:
+) -> OpenSession:
     """Replace the refresh token; one that has been replaced before revokes the whole family.
 
     Raises InvalidToken, AccountBanned.
@@ -65,7 +65,7 @@ def refresh_session(
         if is_rotated:
             user = users.get_user(connection, caller.user_id)
             assert user is not None
-            return SignIn(user, session_id, new_refresh_id)
+            return OpenSession(user, session_id, new_refresh_id)
         if is_alive:
             sessions.revoke(connection, session_id, "reuse")
             reused = AuditEvent(

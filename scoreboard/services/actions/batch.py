@@ -32,7 +32,7 @@ from scoreboard.store import batch
 from scoreboard.store.audit import Origin
 from scoreboard.store.batch import BatchAction, BatchLookup, Kept
 from scoreboard.store.engine import Database
-from scoreboard.store.intake import Player
+from scoreboard.store.intake import ServedPlayer
 from scoreboard.store.sessions import Caller
 
 #: Rows of one call: a settlement of a few milliseconds, and within the body's bound with the longest of everything.
@@ -84,7 +84,7 @@ class Play:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenRow:
     """An action that is committed; an old one was taken in by an earlier call and may be settled."""
 
     action_id: UUID
@@ -92,7 +92,7 @@ class Taken:
 
 
 Row = FinishedAction | ScoreboardError
-Answer = Taken | ScoreboardError
+Answer = TakenRow | ScoreboardError
 #: Counts what has room in all limits of its player; the refusals of the others. By the moment that is now.
 CountPlays = Callable[[datetime, Sequence[Play]], Sequence[ScoreboardError | None]]
 
@@ -171,7 +171,7 @@ def accept_batch(
     actions = [_action(entry) for entry in new]
     before_accepting(
         [action.action_id for action in actions]
-        + [entry.answer.action_id for entry in entries if isinstance(entry.answer, Taken)]
+        + [entry.answer.action_id for entry in entries if isinstance(entry.answer, TakenRow)]
     )
     _accept(intake, new, actions, caller=caller, origin=origin)
     answers: list[Answer | None] = [row if isinstance(row, ScoreboardError) else None for row in rows]
@@ -182,14 +182,14 @@ def accept_batch(
 
 def _known(entry: _Entry, kept: Kept) -> Answer:
     """The answer to a row whose external id names an action already."""
-    return Taken(kept.action_id, is_new=False) if kept.digest == entry.digest else _another()
+    return TakenRow(kept.action_id, is_new=False) if kept.digest == entry.digest else _another()
 
 
 def _another() -> ActionAlreadyCompleted:
     return ActionAlreadyCompleted("This externalId came with other contents before.")
 
 
-def _refusal(entry: _Entry, player: Player | None, catalogue: Catalogue, now: datetime) -> ScoreboardError | None:
+def _refusal(entry: _Entry, player: ServedPlayer | None, catalogue: Catalogue, now: datetime) -> ScoreboardError | None:
     """What a single call would be refused with; None for a row that may be taken in."""
     row = entry.row
     try:
@@ -249,7 +249,7 @@ def _accept(
     missed: list[_Entry] = []
     for entry, action in zip(entries, actions, strict=True):
         if action.action_id in accepted:
-            entry.answer = Taken(action.action_id, is_new=True)
+            entry.answer = TakenRow(action.action_id, is_new=True)
         else:
             missed.append(entry)
     if not missed:
@@ -259,7 +259,7 @@ def _accept(
         entry.answer = _known(entry, kept) if kept else _refusal_of_player(player)
 
 
-def _refusal_of_player(player: Player | None) -> ScoreboardError:
+def _refusal_of_player(player: ServedPlayer | None) -> ScoreboardError:
     try:
         served_player(player)
     except ScoreboardError as error:
@@ -271,5 +271,5 @@ def _refusal_of_player(player: Player | None) -> ScoreboardError:
 def _follow(entry: _Entry, leader: _Entry) -> Answer:
     """The answer to a row with the same external id as one before it in the same call."""
     assert leader.answer is not None
-    is_other = isinstance(leader.answer, Taken) and entry.digest != leader.digest
+    is_other = isinstance(leader.answer, TakenRow) and entry.digest != leader.digest
     return _another() if is_other else leader.answer

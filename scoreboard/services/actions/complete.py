@@ -70,7 +70,7 @@ class _Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class ActionCompletion:
+class CompleteAction:
     """The use case, with what it works with."""
 
     following: FollowingActions

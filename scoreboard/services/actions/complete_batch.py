@@ -10,7 +10,7 @@ from scoreboard.domain.errors import ScoreboardError
 from scoreboard.live.queue.doorbell import Doorbell
 from scoreboard.live.stream.hub import Expectations, Hub
 from scoreboard.live.stream.outlet import Deadline
-from scoreboard.services.actions.batch import Answer, BatchIntake, CountPlays, Row, Taken, accept_batch
+from scoreboard.services.actions.batch import Answer, BatchIntake, CountPlays, Row, TakenRow, accept_batch
 from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.services.actions.complete import Pause, told_outcome
 from scoreboard.services.actions.outcomes import accepted_json
@@ -56,7 +56,9 @@ class BatchCompletion:
                 origin=origin,
                 before_accepting=before_accepting,
             )
-            self.doorbell.ring(*{each.action_id for each in answers if isinstance(each, Taken) and each.is_new})
+            self.doorbell.ring(
+                *{answer.action_id for answer in answers if isinstance(answer, TakenRow) and answer.is_new}
+            )
             return answers
 
         if wait_s is None:
@@ -97,15 +99,15 @@ class BatchCompletion:
 
 
 def _ids(answers: Sequence[Answer]) -> set[UUID]:
-    return {each.action_id for each in answers if isinstance(each, Taken)}
+    return {answer.action_id for answer in answers if isinstance(answer, TakenRow)}
 
 
 def _old_ones(answers: Sequence[Answer]) -> set[UUID]:
-    return {each.action_id for each in answers if isinstance(each, Taken) and not each.is_new}
+    return {answer.action_id for answer in answers if isinstance(answer, TakenRow) and not answer.is_new}
 
 
 def _results(answers: Sequence[Answer], told: dict[UUID, SettledAction]) -> list[Result]:
     return [
-        (told.get(each.action_id) or accepted_json(each.action_id)) if isinstance(each, Taken) else each
-        for each in answers
+        (told.get(answer.action_id) or accepted_json(answer.action_id)) if isinstance(answer, TakenRow) else answer
+        for answer in answers
     ]

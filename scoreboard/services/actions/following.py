@@ -18,7 +18,7 @@ from scoreboard.services.accounts.sessions import identify
 from scoreboard.services.actions.accept import Completion
 from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.services.actions.intake import CallerChanged, Intake
-from scoreboard.services.actions.issue import IssuedAction, PreparedIssue, player_of, prepare_issue
+from scoreboard.services.actions.issue import OpenAction, PreparedIssue, player_of, prepare_issue
 from scoreboard.services.actions.read import as_shown
 from scoreboard.services.actions.tokens import TokenBox
 from scoreboard.store import actions
@@ -44,7 +44,7 @@ class NextState:
 
 
 #: The token, what became of it, or why there is none.
-NextAnswer = IssuedAction | NextState | Exception
+NextAnswer = OpenAction | NextState | Exception
 
 
 class RequestLimit(Protocol):
@@ -84,7 +84,7 @@ class FollowingActions:
             ttl_s=self.ttl_s,
         )
 
-    def issue(self, prepared: PreparedIssue) -> IssuedAction:
+    def issue(self, prepared: PreparedIssue) -> OpenAction:
         """Issue it after its completion: since the caller was checked some time may have passed.
 
         Raises what a request of its own would be refused with, and AlreadyIssued.
@@ -110,7 +110,7 @@ class FollowingActions:
         with self.database.read() as connection:
             return actions.get_action(connection, action_id)
 
-    def tell(self, action: Action) -> IssuedAction | NextState:
+    def tell(self, action: Action) -> OpenAction | NextState:
         """The token once more while it is good for anything, or what became of the action."""
         shown = as_shown(action, self.clock())
         sealed = None
@@ -125,4 +125,4 @@ class FollowingActions:
         except ValueError:
             # The catalogue has changed since.
             return NextState(action.id, shown.state)
-        return IssuedAction(action.id, token, proof_key, action.issued_at, action.expires_at, max_points)
+        return OpenAction(action.id, token, proof_key, action.issued_at, action.expires_at, max_points)

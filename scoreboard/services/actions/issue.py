@@ -15,15 +15,15 @@ from scoreboard.domain.errors import AccountBanned, InsufficientPermissions, Not
 from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.services.actions.intake import Intake
 from scoreboard.services.actions.tokens import TokenBox, token_hash
-from scoreboard.store.intake import Issue, Issued, Player
+from scoreboard.store.intake import Issue, Issued, ServedPlayer
 from scoreboard.store.sessions import Caller
 
 #: The account of this id; raises what ``CallerLookup.find_player`` raises.
-FindPlayer = Callable[[UUID], Player | None]
+FindPlayer = Callable[[UUID], ServedPlayer | None]
 
 
 @dataclass(frozen=True, slots=True)
-class IssuedAction:
+class OpenAction:
     action_id: UUID
     action_token: str
     proof_key: str
@@ -46,7 +46,7 @@ def player_of(find_player: FindPlayer, caller: Caller, on_behalf_of: UUID | None
     return served_player(find_player(on_behalf_of)).id
 
 
-def served_player(player: Player | None) -> Player:
+def served_player(player: ServedPlayer | None) -> ServedPlayer:
     """The player, if a game server may act for this account. Raises NotFound, AccountBanned."""
     if player is None or player.role is Role.SYSTEM:
         raise NotFound("There is no such player.")
@@ -64,8 +64,8 @@ class PreparedIssue:
     proof_key: str
     max_points: int
 
-    def issued(self, times: Issued) -> IssuedAction:
-        return IssuedAction(
+    def issued(self, times: Issued) -> OpenAction:
+        return OpenAction(
             self.issue.action_id,
             self.action_token,
             self.proof_key,
@@ -103,7 +103,7 @@ def issue_action(
     action_type: str,
     metadata: Mapping[str, object],
     ttl_s: int,
-) -> IssuedAction:
+) -> OpenAction:
     """Issue a token bound to player, action, type and metadata.
 
     Raises ValidationFailed and what ``player_of`` and ``Intake.issue`` raise.

@@ -11,7 +11,7 @@ from flask import Request
 
 from scoreboard.store.audit import Origin
 from scoreboard.store.idempotency import KeyedRequest
-from scoreboard.store.intake import Player
+from scoreboard.store.intake import ServedPlayer
 from scoreboard.store.sessions import Caller
 from scoreboard.web.door.client_info import address_of, origin_of
 from scoreboard.web.door.idempotency import keyed_request
@@ -41,7 +41,7 @@ class Call(Generic[B, Q]):
     # Whom limits count it for; also for what is counted beside the operation itself.
     subject: Subject
     # Whom a trusted game server acts for, where the limits have looked that player up.
-    served_player: Player | None = None
+    served_player: ServedPlayer | None = None
 
     @property
     def optional_caller(self) -> Caller | None:

@@ -21,7 +21,7 @@ from config import Settings
 from scoreboard import metrics
 from scoreboard.domain.errors import RateLimitExceeded
 from scoreboard.domain.standings import microseconds
-from scoreboard.live.completion_counter import Breach, CompletionCounter, CompletionsInMemory, Told, Window
+from scoreboard.live.completion_counter import Breach, CompletionCounter, CompletionsInMemory, LateWindow, Told
 from scoreboard.live.connection import UNAVAILABLE
 from scoreboard.live.rate_counter import KEY_PREFIX
 from scoreboard.services.actions.batch import Play
@@ -41,12 +41,12 @@ class _Limit:
     name: str
     item: RateLimitItem
 
-    def window(self, processes: int = 1) -> Window:
+    def window(self, processes: int = 1) -> LateWindow:
         """As one of so many processes counts it."""
         key = f"{RedisStorage.PREFIX}:{self.item.key_for(KEY_PREFIX, _PLAYER, _SCOPE)}"
         head, _, tail = key.partition(_PLAYER)
         allows = max(1, self.item.amount // processes)
-        return Window(head, tail, allows, self.item.get_expiry(), self.name == "complete_flagged")
+        return LateWindow(head, tail, allows, self.item.get_expiry(), self.name == "complete_flagged")
 
     def refusal(self, breach: Breach) -> RateLimitExceeded:
         """Told as that of a single call."""

@@ -15,7 +15,7 @@ from scoreboard.web.door.limiter import UNCOUNTED, Counting
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-    from scoreboard.store.intake import Player
+    from scoreboard.store.intake import ServedPlayer
     from scoreboard.web.door.subject import Subject
 
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
@@ -43,7 +43,7 @@ class Record:
         self.request_id: str = asked_id if asked_id and is_usable else os.urandom(_ID_BYTES).hex()
         self.identity: Identity = NOBODY
         self.subject: Subject | None = None
-        self.served_player: Player | None = None
+        self.served_player: ServedPlayer | None = None
         self.counting: Counting = UNCOUNTED
         self.error_code: str | None = None
         self.retry_after_s: int | None = None

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from scoreboard.domain.accounts import Role, Status
 from scoreboard.domain.errors import ScoreboardError
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
-from scoreboard.store.intake import Player
+from scoreboard.store.intake import ServedPlayer
 from scoreboard.web.api.operation import Access, Operation
 from scoreboard.web.door.client_info import address_of
 from scoreboard.web.door.preferences import asked_event_id
@@ -52,7 +52,7 @@ class Subjects:
     callers: CallerLookup
     hub: Hub
 
-    def find(self, operation: Operation, identity: Identity, http: Request) -> tuple[Subject, Player | None]:
+    def find(self, operation: Operation, identity: Identity, http: Request) -> tuple[Subject, ServedPlayer | None]:
         """The subject, and the player whom a trusted game server acts for, where that had to be looked up."""
         address = address_of(http.environ)
         caller = identity.caller
@@ -90,7 +90,7 @@ class Subjects:
         last_event_id = asked_event_id(http)
         return last_event_id is not None and self.hub.has_given(last_event_id)
 
-    def _player(self, http: Request) -> Player | None:
+    def _player(self, http: Request) -> ServedPlayer | None:
         player_id = served_player_id(http)
         try:
             return None if player_id is None else self.callers.find_player(player_id)

@@ -15,7 +15,7 @@ from jwt import ExpiredSignatureError, PyJWTError
 
 from config import Settings
 from scoreboard.domain.errors import InvalidToken, TokenExpired
-from scoreboard.services.accounts.sessions import SignIn
+from scoreboard.services.accounts.sessions import OpenSession
 from scoreboard.web.api import responses
 from scoreboard.web.door.cookies import cookie_settings
 
@@ -66,7 +66,7 @@ class Tokens:
         token: str = create_access_token(user_id, additional_claims=claims, additional_headers=self._headers())
         return token
 
-    def sign_in_answer(self, sign_in: SignIn) -> responses.SignIn:
+    def sign_in_answer(self, sign_in: OpenSession) -> responses.SignIn:
         """The pair of tokens for a session, and whose it is."""
         identity, session_id = str(sign_in.user.id), str(sign_in.session_id)
         claims = {

@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 from scoreboard.domain import errors
 from scoreboard.services.accounts.log_in import log_in
 from scoreboard.services.accounts.register import register
-from scoreboard.services.accounts.sessions import SignIn, log_out, refresh_session
+from scoreboard.services.accounts.sessions import OpenSession, log_out, refresh_session
 from scoreboard.web.api import requests, responses
 from scoreboard.web.api.answers import answer
 from scoreboard.web.api.operation import Access, Operation, serves
@@ -116,7 +116,7 @@ def sign_out(call: BareCall) -> Response:
     return response
 
 
-def _signed_in(sign_in: SignIn, with_cookies: bool, status: int) -> Response:
+def _signed_in(sign_in: OpenSession, with_cookies: bool, status: int) -> Response:
     components = current_components()
     data = components.access_tokens.sign_in_answer(sign_in)
     response = answer(data, status)

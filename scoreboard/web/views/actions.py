@@ -16,9 +16,9 @@ from scoreboard.domain.errors import ValidationFailed
 from scoreboard.services.actions.accept import Completion
 from scoreboard.services.actions.complete import Completed, CompletionCall
 from scoreboard.services.actions.following import NextAnswer, NextState, NextWanted
-from scoreboard.services.actions.issue import IssuedAction, issue_action
+from scoreboard.services.actions.issue import OpenAction, issue_action
 from scoreboard.services.actions.read import read_action
-from scoreboard.store.intake import Player
+from scoreboard.store.intake import ServedPlayer
 from scoreboard.web.api import requests, responses
 from scoreboard.web.api.answers import answer
 from scoreboard.web.api.errors import refusal_within
@@ -111,7 +111,7 @@ def complete_action(call: Call[requests.ActionCompletion, None]) -> Response:
     body = call.body
     proof = Proof(body.proof.completion_time, body.proof.checksum, body.proof.points, body.proof.data)
     components = current_components()
-    completed = components.action_completion.complete(
+    completed = components.complete_action.complete(
         CompletionCall(
             completion=Completion(body.action_id, body.action_token, proof),
             caller=call.caller,
@@ -129,7 +129,7 @@ def complete_action(call: Call[requests.ActionCompletion, None]) -> Response:
     return response
 
 
-def _find_player(call: AnyCall, player_id: UUID) -> Player | None:
+def _find_player(call: AnyCall, player_id: UUID) -> ServedPlayer | None:
     """The account of this id, without a second question about the one that the limits have asked for."""
     known = call.served_player
     return known if known is not None and known.id == player_id else current_components().callers.find_player(player_id)
@@ -189,14 +189,14 @@ def status_url(call: AnyCall, action_id: UUID) -> str:
 
 
 def _next_json(told: NextAnswer) -> responses.IssuedAction | responses.NextState | responses.NextRefused:
-    if isinstance(told, IssuedAction):
+    if isinstance(told, OpenAction):
         return _issued_json(told)
     if isinstance(told, NextState):
         return {"actionId": told.action_id, "status": told.state}
     return {"error": refusal_within(told)}
 
 
-def _issued_json(issued: IssuedAction) -> responses.IssuedAction:
+def _issued_json(issued: OpenAction) -> responses.IssuedAction:
     return {
         "actionId": issued.action_id,
         "actionToken": issued.action_token,
