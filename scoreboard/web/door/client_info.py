@@ -1,6 +1,6 @@
 """Where a request comes from: what limits, stream slots, the audit log and the request log go by.
 
-``REMOTE_ADDR`` is the client's by now, as far as the trusted proxies vouch for it (``web.forwarded``).
+``REMOTE_ADDR`` is the client's by now, as far as the trusted proxies vouch for it (``web.door.forwarded``).
 """
 
 from __future__ import annotations
