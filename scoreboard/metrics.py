@@ -19,7 +19,9 @@ REQUEST_SECONDS = Histogram(
     ["route"],
     buckets=_LATENCY_BUCKETS,
 )
-REFUSALS = Counter("scoreboard_refusals_total", "Refused requests by error code", ["code"])
+REFUSALS = Counter(
+    "scoreboard_refusals_total", "Refused requests, rows of batches and next actions by error code", ["code"]
+)
 SHED = Counter(
     "scoreboard_shed_requests_total",
     "Requests refused with 503 because the process had MAX_REQUESTS_AT_ONCE in progress",

@@ -328,7 +328,10 @@ def test_a_body_that_is_no_batch_is_refused_whole(server: Player, body: Json, fi
 def test_other_bodies_are_refused(server: Player) -> None:
     assert_refused(send_lines(server, b"{", kind="application/json"), 400, "VALIDATION_FAILED")
     for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
-        assert_refused(send_lines(server, b'{"actions": []}', kind=kind), 415, "UNSUPPORTED_MEDIA_TYPE")
+        refused = send_lines(server, b'{"actions": []}', kind=kind)
+        assert_refused(refused, 415, "UNSUPPORTED_MEDIA_TYPE")
+        # It names both kinds: the sender of lines would not look for JSON.
+        assert "application/json or application/x-ndjson" in refused.json()["error"]["message"]
 
 
 def test_this_route_takes_a_megabyte_and_no_other_does(server: Player, player: Player) -> None:

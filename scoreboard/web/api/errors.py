@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 
 import structlog
-from flask import Flask, request
+from flask import Flask, current_app, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
@@ -17,6 +18,7 @@ from scoreboard.live.connection import UNAVAILABLE as REDIS_UNAVAILABLE
 from scoreboard.store.engine import UNAVAILABLE as POSTGRES_UNAVAILABLE
 from scoreboard.store.refusals import explain
 from scoreboard.web.api.answers import Answer, json_answer
+from scoreboard.web.api.operation import operation_of
 from scoreboard.web.api.refusals import INTERNAL_ERROR, STATUS, ErrorInfo, refusal, refusal_by_status
 
 log = structlog.get_logger(__name__)
@@ -43,7 +45,7 @@ def refusal_within(error: Exception) -> ErrorInfo:
     if isinstance(error, (*POSTGRES_UNAVAILABLE, *REDIS_UNAVAILABLE)):
         error = _as_unavailable("postgres" if isinstance(error, POSTGRES_UNAVAILABLE) else "redis", error)
     if not isinstance(error, ScoreboardError):
-        log.error("next_failed", exc_info=error)
+        log.error("part_failed", path=request.path[:PATH_MAX], exc_info=error)
         error = ScoreboardError()
     metrics.REFUSALS.labels(error.code).inc()
     return {"code": error.code, "message": error.message, "details": error.details}
@@ -66,10 +68,18 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     code, message = refusal_by_status(status, otherwise=error.name)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and request.max_content_length:
         message = f"The body is larger than {request.max_content_length // 1024:,} KB."
+    if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE and len(types := _body_types()) > 1:
+        message = f"The Content-Type must be {' or '.join(types)}."
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         headers.setdefault("Retry-After", "1")
     return _answer(status, code, message, {}, headers)
+
+
+def _body_types() -> Sequence[str]:
+    """The types of body that the operation of this request takes."""
+    operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
+    return operation.body_types if operation else ()
 
 
 def _unavailable(part: str, error: Exception) -> ResponseReturnValue:
