@@ -36,7 +36,7 @@ OTHER_CAPITALS = {
     # codes that only the browser's module knows
     *("QUEUE_FULL", "NETWORK", "TIMEOUT"),
     # names in the code and its constants
-    *("DEFAULT_BOARD", "SCHED_BATCH", "PLANNED_ONCE"),
+    *("DEFAULT_BOARD", "SCHED_BATCH"),
 }
 
 
