@@ -103,11 +103,7 @@ def build_components(settings: Settings) -> Components:
     """
     if not settings.database_url or not settings.redis_url or not settings.broker_url:
         raise ValueError("DATABASE_URL and REDIS_URL are needed; `scoreboard run` sets them for its own servers")
-    if monkey.is_module_patched("socket"):
-        _let_psycopg2_yield()
-        park_by(GreenletParking)
-    if settings.prometheus_multiproc_dir:
-        BOOK.keep_in(settings.prometheus_multiproc_dir)
+    _prepare_process(settings)
     database = _make_database(settings)
     client = make_client(settings.redis_url)
     standings, events = Standings(client), EventLog(client)
@@ -142,12 +138,7 @@ def build_components(settings: Settings) -> Components:
         batch_completion=BatchCompletion(database, BatchIntake(database), catalogue, hub, doorbell, admission.pause),
         late_limits=LateLimits(client, settings),
         hub=hub,
-        stream_slots=StreamSlots(
-            client,
-            per_user=settings.max_streams_per_user,
-            per_ip=settings.max_streams_per_ip,
-            on_fallback=metrics.DEGRADED.labels("redis", "stream_place").inc,
-        ),
+        stream_slots=_make_stream_slots(settings, client),
         doorbell=doorbell,
         passwords=Passwords(_hash_runner()),
         tokens=tokens,
@@ -158,6 +149,24 @@ def build_components(settings: Settings) -> Components:
 def current_components() -> Components:
     """The components of the application that handles this request."""
     return cast(Components, current_app.extensions[EXTENSION])
+
+
+def _prepare_process(settings: Settings) -> None:
+    """Let libraries wait as greenlets do, where gevent has patched the process, and metrics have their folder."""
+    if monkey.is_module_patched("socket"):
+        _let_psycopg2_yield()
+        park_by(GreenletParking)
+    if settings.prometheus_multiproc_dir:
+        BOOK.keep_in(settings.prometheus_multiproc_dir)
+
+
+def _make_stream_slots(settings: Settings, client: redis.Redis) -> StreamSlots:
+    return StreamSlots(
+        client,
+        per_user=settings.max_streams_per_user,
+        per_ip=settings.max_streams_per_ip,
+        on_fallback=metrics.DEGRADED.labels("redis", "stream_place").inc,
+    )
 
 
 def _make_door(

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from uuid import UUID
 
 import orjson
@@ -31,11 +30,11 @@ from scoreboard.live.stream.events import (
     Position,
     Received,
 )
+from scoreboard.live.stream.expectations import Expectation, Expectations, ExpectedOutcomes
 from scoreboard.live.stream.frames import Frame, event_frame, frame
 from scoreboard.live.stream.history import EventHistory
 from scoreboard.live.stream.outlet import Outlet, QueueOutlet
 from scoreboard.live.stream.subscriptions import Subscription, Subscriptions
-from scoreboard.wire.answers import SettledAction
 from scoreboard.wire.events import UpdatedUser, board_shown, board_updated, heartbeat, history_lost
 
 log = structlog.get_logger(__name__)
@@ -53,46 +52,6 @@ _SESSION_CHECK_S = 3.0
 _BOARD_RETRY_S = 1.0
 # Streams whose time is up are looked for this often.
 _EXPIRY_CHECK_S = 1.0
-
-
-@dataclass(eq=False)
-class Expectation:
-    """A caller's wait for the outcome of an action."""
-
-    _arrived: threading.Event = field(default_factory=threading.Event)
-    outcome: SettledAction | None = None
-
-    def fulfil(self, _action_id: UUID, outcome: SettledAction) -> None:
-        self.outcome = outcome
-        self._arrived.set()
-
-    def wait(self, timeout_s: float) -> SettledAction | None:
-        self._arrived.wait(timeout_s)
-        return self.outcome
-
-
-class Expectations:
-    """A caller waits for the outcomes of several actions, in one wait for all."""
-
-    def __init__(self) -> None:
-        #: Still to come.
-        self.missing: set[UUID] = set()
-        self.outcomes: dict[UUID, SettledAction] = {}
-        self._changed = threading.Event()
-
-    def fulfil(self, action_id: UUID, outcome: SettledAction) -> None:
-        self.outcomes[action_id] = outcome
-        self.missing.discard(action_id)
-        if not self.missing:
-            self._changed.set()
-
-    def narrow(self, action_ids: Collection[UUID]) -> None:
-        """Wait for these only."""
-        self.missing.intersection_update(action_ids)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Whether all outcomes have come, by the end of this time at most."""
-        return not self.missing or self._changed.wait(timeout_s)
 
 
 class Hub:
@@ -124,7 +83,7 @@ class Hub:
         # One lock for all that must not change between a snapshot and what follows it.
         self._lock = self._subscriptions.lock
         self._progress = threading.Condition(self._lock)
-        self._expectations: dict[UUID, set[Expectation | Expectations]] = {}
+        self._expected = ExpectedOutcomes(self._lock)
         self._history = EventHistory(Position(0, 0))
         self._news = BoardNews(interval_s)
         self._reading = threading.Lock()
@@ -162,51 +121,19 @@ class Hub:
 
     # -- subscribers -------------------------------------------------------------
 
-    @contextmanager
-    def expect(self, action_id: UUID) -> Iterator[Expectation]:
-        """Be told of an action's outcome; open it before the action is accepted."""
+    def expect(self, action_id: UUID) -> AbstractContextManager[Expectation]:
+        """See ``ExpectedOutcomes.one``; open it before the action is accepted."""
+        self._be_ready()
+        return self._expected.one(action_id)
+
+    def expect_each(self) -> AbstractContextManager[tuple[Expectations, Callable[[Collection[UUID]], None]]]:
+        """See ``ExpectedOutcomes.several``."""
+        self._be_ready()
+        return self._expected.several()
+
+    def _be_ready(self) -> None:
         self.start()
         self._is_ready.wait(_CATCH_UP_S)
-        expectation = Expectation()
-        self._expect([action_id], expectation)
-        try:
-            yield expectation
-        finally:
-            self._forget([action_id], expectation)
-
-    @contextmanager
-    def expect_each(self) -> Iterator[tuple[Expectations, Callable[[Collection[UUID]], None]]]:
-        """Be told of the outcomes of several actions; with what adds some, to be called before they are accepted.
-
-        What was accepted before it is added is to be looked up after that.
-        """
-        self.start()
-        self._is_ready.wait(_CATCH_UP_S)
-        expectations, expected = Expectations(), set[UUID]()
-
-        def add(action_ids: Collection[UUID]) -> None:
-            fresh = set(action_ids) - expected
-            expected.update(fresh)
-            expectations.missing.update(fresh)
-            self._expect(fresh, expectations)
-
-        try:
-            yield expectations, add
-        finally:
-            self._forget(expected, expectations)
-
-    def _expect(self, action_ids: Collection[UUID], expectation: Expectation | Expectations) -> None:
-        with self._lock:
-            for action_id in action_ids:
-                self._expectations.setdefault(action_id, set()).add(expectation)
-
-    def _forget(self, action_ids: Collection[UUID], expectation: Expectation | Expectations) -> None:
-        with self._lock:
-            for action_id in action_ids:
-                waiting = self._expectations[action_id]
-                waiting.discard(expectation)
-                if not waiting:
-                    del self._expectations[action_id]
 
     def subscribe(
         self,
@@ -225,8 +152,7 @@ class Hub:
         is lost between the snapshot and the first event after it.
         Raises what ``read_top`` raises when no board can be had.
         """
-        self.start()
-        self._is_ready.wait(_CATCH_UP_S)
+        self._be_ready()
         self._freshen()
         asked = Position.parse(last_event_id) if last_event_id else None
         ends_at = None if seconds_left is None else time.monotonic() + seconds_left
@@ -256,8 +182,7 @@ class Hub:
         # Epoch 0 is that of a reader that has not met Redis yet.
         if asked is None or asked.epoch == 0:
             return False
-        self.start()
-        self._is_ready.wait(_CATCH_UP_S)
+        self._be_ready()
         with self._lock:
             # Another process may be ahead of this one by what comes in one read.
             return self._history.holds(asked) and asked.offset <= self._history.position.offset + _READ_COUNT
@@ -359,10 +284,8 @@ class Hub:
             self._subscriptions.end(orjson.loads(entry.payload))
         else:
             self._subscriptions.deliver(entry)
-        if entry.action_id in self._expectations and entry.outcome:
-            outcome = orjson.loads(entry.outcome)
-            for expectation in self._expectations[entry.action_id]:
-                expectation.fulfil(entry.action_id, outcome)
+        if entry.action_id and entry.outcome:
+            self._expected.fulfil(entry.action_id, entry.outcome)
 
     def _tell_everyone(self, kind: str, data: bytes) -> None:
         if kind == BOARD_CHANGED:

@@ -11,7 +11,8 @@ import structlog
 
 from scoreboard.domain.errors import ScoreboardError
 from scoreboard.live.queue.doorbell import Doorbell
-from scoreboard.live.stream.hub import Expectation, Hub
+from scoreboard.live.stream.expectations import Expectation
+from scoreboard.live.stream.hub import Hub
 from scoreboard.live.stream.outlet import Deadline
 from scoreboard.services.actions.accept import Completion, accept_action, check_completion
 from scoreboard.services.actions.following import FollowingActions, NextAnswer, NextWanted, RequestLimit

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from scoreboard.domain.errors import ScoreboardError
 from scoreboard.live.queue.doorbell import Doorbell
-from scoreboard.live.stream.hub import Expectations, Hub
+from scoreboard.live.stream.expectations import Expectations
+from scoreboard.live.stream.hub import Hub
 from scoreboard.live.stream.outlet import Deadline
 from scoreboard.services.actions.batch import Answer, BatchIntake, CountPlays, Row, TakenRow, accept_batch
 from scoreboard.services.actions.catalogue import Catalogue
