@@ -91,6 +91,22 @@ def test_while_nobody_settles_the_wait_ends_in_202(service: Service, server: Pla
     assert player.settled_action(accepted["actionId"])["status"] == "applied"
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+def test_a_batch_is_taken_in_whole_when_its_account_has_just_changed(
+    service: Service, admin: Admin, player: Player, kind: str
+) -> None:
+    own_server = create_staff(service, "system")
+    # Each process remembers the account as it was.
+    in_parallel([partial(settled, own_server, row(player, ago_s=100.0 * nth)) for nth in range(1, 9)])
+    admin.act(own_server.id, "flag")
+    rows = [row(player, ago_s=1_000 + 100.0 * nth) for nth in range(4)]
+    for sent in rows:
+        is_json = kind == "application/json"
+        answer = send(own_server, [sent]) if is_json else send_lines(own_server, lines_of([sent]))
+        assert said(data_of(answer)["items"]) == [_APPLIED]
+    assert player.score()["score"] == 12
+
+
 def test_rules_judge_by_the_game_servers_times(server: Player, player: Player) -> None:
     level = partial(row, player, actionType="COMPLETE_LEVEL", metadata={"difficulty": "easy"})
     items = settled(

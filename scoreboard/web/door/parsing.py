@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TypeVar
 
 import orjson
@@ -32,13 +33,15 @@ def parse_body(model: type[BaseModel], http: Request, is_optional: bool) -> Base
 
 
 def read_body(http: Request) -> bytes:
-    """The body as it came. Raises RequestEntityTooLarge."""
+    """The body as it came, as often as it is read. Raises RequestEntityTooLarge."""
     environ, limit = http.environ, http.max_content_length
     length = environ.get("CONTENT_LENGTH", "")
     # Of a stated length, and not read yet by a limit that looks at a field: as it came in, at half the cost.
     is_whole = length.isdecimal() and "HTTP_TRANSFER_ENCODING" not in environ and "stream" not in vars(http)
     if is_whole and limit is not None and int(length) <= limit:
         raw: bytes = environ["wsgi.input"].read(int(length))
+        # A view that reads its body itself is called again when its caller has changed.
+        environ["wsgi.input"] = BytesIO(raw)
         return raw
     return http.get_data(cache=True)
 
