@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from functools import partial
 
 import pytest
@@ -339,6 +340,14 @@ def test_two_hundred_rows_are_taken_and_one_more_is_not(service: Service, server
 )
 def test_a_body_that_is_no_batch_is_refused_whole(server: Player, body: Json, field: str | None) -> None:
     assert_refused(server.api.post(PATH, body), 400, "VALIDATION_FAILED", field)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+def test_a_compressed_body_is_refused_whole(server: Player, player: Player, kind: str) -> None:
+    headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+    answer = server.api.call("POST", PATH, content=gzip.compress(lines_of([row(player)])), headers=headers)
+    assert_refused(answer, 400, "VALIDATION_FAILED")
+    assert "compressed" in answer.json()["error"]["message"]
 
 
 def test_other_bodies_are_refused(server: Player) -> None:
