@@ -34,14 +34,16 @@ class Answer(Response):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         body = self.response
+        # Asking the headers themselves makes an exception for each that is missing.
+        names = {name.lower() for name, _ in self.headers}
         is_plain = (
             type(body) is list
             and len(body) == 1
             and environ["REQUEST_METHOD"] != "HEAD"
             and self.status_code in _PLAIN_STATUSES
             and self.status_code not in _WITHOUT_BODY
-            and "Location" not in self.headers
-            and "Content-Length" in self.headers
+            and "location" not in names
+            and "content-length" in names
         )
         if not is_plain:
             return super().__call__(environ, start_response)

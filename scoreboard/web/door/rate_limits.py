@@ -151,8 +151,10 @@ class Limits:
 
     def refund_success(self, counting: Counting) -> None:
         """Take back what a successful call was counted against the limits on failures: those are left in them alone."""
-        if counting.asked and not self._of_failures.isdisjoint(window.limit.label for window, _ in counting.asked):
-            self.windows.refund(counting, self._of_failures)
+        for window, _ in counting.asked:
+            if window.limit.label in self._of_failures:
+                self.windows.refund(counting, self._of_failures)
+                break
 
     def _limit(
         self,
