@@ -17,6 +17,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from scoreboard.web.server.connection import Connection, Serving
 from scoreboard.web.server.giving_away import allow_giving_away, was_given_away
 from scoreboard.web.server.request_head import HeadLimits
+from scoreboard.web.server.waits import Wait, Waits
 
 # Streams are ended over this time when the worker stops, so that browsers don't all come back at once.
 _SPREAD_S = 4.0
@@ -33,34 +34,12 @@ _OF_GUNICORN = (
 )  # fmt: skip
 
 
-class _Idle(gevent.Timeout):
-    """The wait for a connection's next request; it can be cut short."""
-
-    def __init__(self, seconds: float, waiting: set[_Idle]) -> None:
-        # False: the with-block swallows it.
-        super().__init__(seconds, False)  # type: ignore[arg-type]  # the stubs know no False
-        self._waiting = waiting
-        self._greenlet = gevent.getcurrent()
-
-    def __enter__(self) -> _Idle:
-        self._waiting.add(self)
-        super().__enter__()
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
-        self._waiting.discard(self)
-        return super().__exit__(kind, error, trace)
-
-    def end(self) -> None:
-        gevent.kill(self._greenlet, self)
-
-
 class StreamWorker(GeventWorker):
     """Forgets a connection that was given away, and ends all streams, spread out, before it leaves."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._idle: set[_Idle] = set()
+        self._waits = Waits()
         self._environ: dict[str, Any] = {}
         self._serving: Serving | None = None
 
@@ -153,17 +132,13 @@ class StreamWorker(GeventWorker):
             raise StopIteration
         return bool(super().is_already_handled(respiter))
 
-    def timeout_ctx(self) -> gevent.Timeout:  # type: ignore[override]  # the stubs forget what it returns
-        return _Idle(self.cfg.keepalive if self.alive else _LAST_WAIT_S, self._idle)
+    def timeout_ctx(self) -> Wait:  # type: ignore[override]  # gunicorn's is a gevent.Timeout
+        """Connections that wait for a next request would hold a stop up for the whole graceful time-out."""
+        return self._waits.at_most(self.cfg.keepalive if self.alive else _LAST_WAIT_S)
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
         super().handle_exit(sig, frame)
-        gevent.spawn(self._let_idle_go)
-
-    def _let_idle_go(self) -> None:
-        """Connections that wait for a next request would hold the process up for the whole graceful time-out."""
-        for idle in list(self._idle):
-            idle.end()
+        self._waits.end_all()
 
     def run(self) -> None:
         super().run()
