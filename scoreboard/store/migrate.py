@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from psycopg2.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy.exc import OperationalError
 
@@ -36,6 +34,10 @@ def upgrade(database_url: str, revision: str = "head") -> None:
     Raises DatabaseUnfitError, and SQLAlchemy's OperationalError when Postgres is down, or a
     table or another migrator's lock was not to be had in ten minutes.
     """
+    # Workers need the lock below, not Alembic, which would take a tenth of their start.
+    from alembic import command
+    from alembic.config import Config
+
     # Works through every pooler: nothing in it belongs to a session. Migrations of big tables take their time.
     engine = make_engine(
         database_url, 2, name="migrate", statement_timeout_s=0, lock_timeout_s=_LOCK_TIMEOUT_S, pooler="transaction"

@@ -280,7 +280,7 @@ def test_errors_of_web_and_worker_are_reported_without_secrets(
     assert of_worker["environment"] == "development"
     [error] = of_worker["exception"]["values"]
     assert (error["type"], error["value"]) == ("LookupError", f"the catalogue has no {QUICK}")
-    assert error["stacktrace"]["frames"][-1]["function"] == "_judge_one"
+    assert error["stacktrace"]["frames"][-1]["function"] == "_judge"
 
     # SQLAlchemy's errors quote the statement and its values.
     alter(service, "ALTER TABLE users ADD CONSTRAINT nothing_fits CHECK (username = '') NOT VALID")

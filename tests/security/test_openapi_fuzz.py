@@ -48,6 +48,8 @@ FEW, MANY = 6, 150
 # What schemathesis made up itself: random tokens and cookies.
 MADE_UP = "made up"
 STREAM, LOGOUT = "/v1/leaderboard/stream", "/v1/auth/logout"
+# A wrong row of a batch is refused in an answer that is a success: it never harms its neighbours.
+BATCH = "/v1/system/actions"
 _CREDENTIALS = ("authorization", "cookie")
 Operation = schemathesis.APIOperation[Any, Any, Any, Any]
 Case = schemathesis.Case[Any]
@@ -194,6 +196,7 @@ def _send_and_check(cast: Cast, case: Case, sent: httpx.Request) -> int:
     # The client's own checks know codes and conventions that a schema can't say.
     contract_of(cast.url).check(answer)
     if not is_endless:
-        checks = CHECKS if answer.is_success else CHECKS[:-1]
+        may_be_wrong = not answer.is_success or case.path == BATCH
+        checks = CHECKS[:-1] if may_be_wrong else CHECKS
         case.validate_response(answer, checks=checks)
     return answer.status_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -43,6 +44,7 @@ class World:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.admin: Admin = create_staff(service)
+        self.game_server = create_staff(service, "system")
         self.victim: Player = register(service.url)
         self.player: Player = register(service.url)
         self.witness: Player = register(service.url)
@@ -55,9 +57,12 @@ class World:
         """A body that this operation would take."""
         path = operation.path
         if path == "/v1/actions/complete":
-            # One for all: none of these bodies fits its checksum, so nothing is used up.
+            # One for all: hostile text in the proof breaks its checksum. Elsewhere it completes the action, once.
             self.open_action = self.open_action or self.player.request_action()
-            return completion(self.open_action, data="data")
+            next_one = {"actionType": "SOLVE_PROBLEM", "metadata": {"problem": "P"}}
+            return completion(self.open_action, data="data", next=next_one)
+        if path == "/v1/system/actions":
+            return {"actions": [self.finished_action()]}
         bodies: dict[str, Json] = {
             "/v1/auth/register": registration(),
             "/v1/auth/login": {"username": self.victim.username, "password": PASSWORD},
@@ -69,7 +74,20 @@ class World:
             return bodies.get(path, dict(REASON))
         return bodies[path]
 
+    def finished_action(self) -> Json:
+        moment = datetime.now(UTC).isoformat()
+        what = {"actionType": "SOLVE_PROBLEM", "metadata": {"problem": "P"}, "data": "data"}
+        return {
+            "externalId": new_name(""),
+            "userId": self.player.id,
+            "startedAt": moment,
+            "completedAt": moment,
+            **what,
+        }
+
     def caller(self, operation: Operation) -> Api:
+        if operation.path.startswith("/v1/system/"):
+            return self.game_server.api
         if operation.path == "/v1/actions/complete":
             return self.player.api
         return Api(self.service.url) if operation.path.startswith("/v1/auth/") else self.admin.api
@@ -117,6 +135,8 @@ def string_fields(document: Json, shape: Json, at: Path = ()) -> Iterator[Path]:
         yield from string_fields(document, each, at)
     if shape.get("type") == "string":
         yield at
+    if shape.get("type") == "array":
+        yield from string_fields(document, shape["items"], (*at, "<first>"))
     if shape.get("type") == "object" and "properties" not in shape:
         yield from ((*at, "<key>"), (*at, "problem"))
     for name, inner in shape.get("properties", {}).items():
@@ -156,9 +176,9 @@ def stream(url: str, query: Json | None) -> httpx.Response:
         return answer
 
 
-def put(body: Json, names: list[str], text: str) -> None:
+def put(body: Any, names: list[str], text: str) -> None:
     for name in names[:-1]:
-        body = body[name]
+        body = body[0] if name == "<first>" else body[name]
     if names[-1] == "<key>":
         body[text] = text
     else:
@@ -194,6 +214,9 @@ def test_the_fields_are_all_there(world: World) -> None:
         ("/v1/actions/request", "body.onBehalfOf"),
         ("/v1/actions/complete", "body.proof.data"),
         ("/v1/actions/complete", "body.actionId"),
+        ("/v1/actions/complete", "body.next.metadata.<key>"),
+        ("/v1/system/actions", "body.actions.<first>.externalId"),
+        ("/v1/system/actions", "body.actions.<first>.data"),
         ("/v1/actions/{actionId}", "path.actionId"),
         ("/v1/leaderboard/stream", "query.ticket"),
         ("/v1/admin/users", "query.q"),
