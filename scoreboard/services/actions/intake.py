@@ -103,23 +103,23 @@ class Intake:
 
     def _accept_with_following(self, completions: Sequence[Acceptance]) -> list[Taken | Exception]:
         # Of several of one body the first is accepted, and the others are told what became of it.
-        firsts = {_key(completion): completion for completion in reversed(completions)}
+        firsts = {_key(completion): nth for nth, completion in reversed(list(enumerate(completions)))}
         with self._database.autocommit() as connection:
-            accepted = intake.accept(connection, list(firsts.values()), max_open=self._max_open)
-            fresh = {id(completion) for key, completion in firsts.items() if key in accepted}
-            refused = [completion for completion in completions if id(completion) not in fresh]
+            accepted = intake.accept(connection, [completions[nth] for nth in firsts.values()], max_open=self._max_open)
+            fresh = {nth for key, nth in firsts.items() if key in accepted}
+            refused = [completion for nth, completion in enumerate(completions) if nth not in fresh]
             changed = _changed(connection, refused)
             ids = [action_id for completion in refused for action_id in (completion.action_id, completion.next_id)]
             stored = _stored(connection, ids)
             crowded = [
-                completion.following
-                for key, completion in firsts.items()
-                if completion.following and key in accepted and accepted[key] is None
+                following
+                for key, nth in firsts.items()
+                if (following := completions[nth].following) and key in accepted and accepted[key] is None
             ]
             expiries = _expiries(connection, crowded)
 
-        def outcome(completion: Acceptance) -> Taken | Exception:
-            if id(completion) in fresh:
+        def outcome(nth: int, completion: Acceptance) -> Taken | Exception:
+            if nth in fresh:
                 issued = accepted[_key(completion)]
                 if issued is None and completion.following:
                     return Taken(True, None, TooManyOpenActions(expiries.get(completion.user_id, 1.0)))
@@ -128,7 +128,7 @@ class Intake:
                 return CallerChanged()
             return Taken(False, stored.get(completion.action_id), stored.get(completion.next_id))
 
-        return [outcome(completion) for completion in completions]
+        return [outcome(nth, completion) for nth, completion in enumerate(completions)]
 
 
 def _key(completion: Acceptance) -> tuple[UUID, bytes]:
