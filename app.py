@@ -98,7 +98,7 @@ FRONT_DOOR: tuple[Step, ...] = (
     _route,
     # 5. For an operation: who calls, limits, the right to call, query and body, the view (web/door/enter.py).
     _enter,
-    # 6. Makes an answer of what was refused or broke.
+    # 6. Turns refusals and failures into answers.
     _refuse,
     # 7. Lets pages of the named sites read the answer.
     _allow_origins,

@@ -35,7 +35,7 @@ _REFUSED = (SQLAlchemyError, ValueError, TypeError)
 
 
 class SettledOldest(NamedTuple):
-    """What was settled of the oldest actions, and which of them were claimed and can't be settled now."""
+    """The oldest actions: those that were settled, and those that were claimed and can't be settled now."""
 
     settled: list[Settled]
     left: set[UUID]
