@@ -73,7 +73,7 @@ DEBIAN_TESTS := tests/faults/test_redis_faults.py::test_killed_and_empty \
 	tests/faults/test_postgres_faults.py::test_immediate_restart tests/functional/test_stream.py \
 	$(DEBIAN_STORES:%=tests/integration/test_%.py)
 test-debian: $(DEV_INSTALLED)
-	@TEST_SERVERS="$(TEST_SERVERS)" exec $(BIN)/python -m pytest $(SHARED_OUT) $(DEBIAN_TESTS:%='%')
+	@TEST_SERVERS="$(TEST_SERVERS)" exec $(TEST_RUNNER) $(BIN)/python -m pytest $(SHARED_OUT) $(DEBIAN_TESTS:%='%')
 
 lint: $(DEV_INSTALLED)
 	$(BIN)/ruff check .

@@ -137,8 +137,10 @@ def test_a_change_of_the_top_reaches_every_watcher(game: Game, player: Player) -
             stream.wait_for("leaderboard:initial")
         game.admin.adjust(mover, 150)
         updates = [wait_for_board(stream, mover, before + 150) for stream in streams]
-        assert len({update.data for update in updates}) == 1
-        data = updates[0].json()
+        data, *others = [update.json() for update in updates]
+        # A process that served a board without Redis before raises the version once: it may differ between processes.
+        for watched in others:
+            assert watched | {"version": data["version"]} == data
         assert updates[0].event == "leaderboard:update"
         assert updates[0].id
         assert data["updatedUser"] == {"userId": mover.id, "oldRank": 6, "newRank": 5, "scoreChange": 150}

@@ -178,8 +178,12 @@ def test_who_comes_back_gets_what_was_missed_in_order_and_once(setting: Setting)
     reader.until(lambda events: numbers(events) == [1, 2])
     last_id = reader.named("score:update")[0].id
     hub.unsubscribe(reader.subscription)
+    other = uuid4()
+    witness = Reader(hub.subscribe(other, None, None))
     setting.tell(mine, 3)
-    setting.tell(uuid4(), 99)
+    setting.tell(other, 99)
+    # What this process has not read yet is not missed: it would follow the board.
+    witness.until(lambda events: numbers(events) == [99])
     # The same process, and one that starts only now.
     for process in (hub, setting.hub()):
         returned = Reader(process.subscribe(mine, None, last_id))
