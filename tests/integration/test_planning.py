@@ -9,24 +9,31 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
+from scoreboard.local import LocalServers
 from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.services.actions.settle import settle_actions
 from scoreboard.store import intake, settlements
 from scoreboard.store.engine import Database, make_engine
+from scoreboard.store.migrate import upgrade
 from scoreboard.store.prepared import array, text_array, uuid_array
 from tests.integration.conftest import Accepted, add_accepted, add_user
 from tests.integration.test_intake import completion, issue_all, sign_in, wanted
+from tests.service import fresh_database
 
 ROWS = 8
 
 
 @pytest.fixture
-def as_served(database_url: str) -> Iterator[Database]:
-    """Connections as the processes make them."""
+def as_served(local_servers: LocalServers) -> Iterator[Database]:
+    """Connections as the processes make them, to a new database whose actions are never analysed."""
+    url = fresh_database(local_servers.database_url).replace("postgresql://", "postgresql+psycopg2://")
+    upgrade(url)
     made = Database(
-        make_engine(database_url, 2, name="test"),
-        autocommitting=make_engine(database_url, 1, name="test", is_autocommit=True, is_for_lookups=True),
+        make_engine(url, 2, name="test"),
+        autocommitting=make_engine(url, 1, name="test", is_autocommit=True, is_for_lookups=True),
     )
+    with made.autocommit() as connection:
+        connection.exec_driver_sql("ALTER TABLE actions SET (autovacuum_enabled = false)")
     yield made
     made.dispose()
 
