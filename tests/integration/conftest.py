@@ -32,7 +32,12 @@ from tests.service import fresh_database
 @pytest.fixture(scope="session")
 def database_url(local_servers: LocalServers) -> str:
     """A migrated database of its own."""
-    url = fresh_database(local_servers.database_url).replace("postgresql://", "postgresql+psycopg2://")
+    return migrated_database(local_servers)
+
+
+def migrated_database(servers: LocalServers) -> str:
+    """The URL of a new, migrated database."""
+    url = fresh_database(servers.database_url).replace("postgresql://", "postgresql+psycopg2://")
     upgrade(url)
     return url
 

@@ -14,11 +14,9 @@ from scoreboard.services.actions.catalogue import Catalogue
 from scoreboard.services.actions.settle import settle_actions
 from scoreboard.store import intake, settlements
 from scoreboard.store.engine import Database, make_engine
-from scoreboard.store.migrate import upgrade
 from scoreboard.store.prepared import array, text_array, uuid_array
-from tests.integration.conftest import Accepted, add_accepted, add_user
+from tests.integration.conftest import Accepted, add_accepted, add_user, migrated_database
 from tests.integration.test_intake import completion, issue_all, sign_in, wanted
-from tests.service import fresh_database
 
 ROWS = 8
 
@@ -26,8 +24,7 @@ ROWS = 8
 @pytest.fixture
 def as_served(local_servers: LocalServers) -> Iterator[Database]:
     """Connections as the processes make them, to a new database whose actions are never analysed."""
-    url = fresh_database(local_servers.database_url).replace("postgresql://", "postgresql+psycopg2://")
-    upgrade(url)
+    url = migrated_database(local_servers)
     made = Database(
         make_engine(url, 2, name="test"),
         autocommitting=make_engine(url, 1, name="test", is_autocommit=True, is_for_lookups=True),
